@@ -1,0 +1,44 @@
+/*
+ * Stacks merged to a tree, root first: shared by the flame graph, the table and the reports.
+ *
+ * Model:   thread -> root frame -> ... -> leaf. A node's total is its own plus its children's.
+ * Writers: pep_calltree_build.  [normal]
+ * Readers: flame, text, collapsed.
+ * Memory:  the caller's arena.
+ * When full: NULL.
+ */
+#ifndef PEP_ENCODER_CALLTREE_H
+#define PEP_ENCODER_CALLTREE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "encoder/symbolize.h"
+#include "sampler/profile.h"
+
+struct pep_calltree_node {
+    const char *name;                    /* function, thread or "all"; never NULL */
+    const char *module;                  /* base name of the mapping, "" when none */
+    const char *file;                    /* NULL when not known */
+    int64_t total, self;                 /* of the chosen value type */
+    int64_t count_total;                 /* of value type 0 (samples) */
+    struct pep_calltree_node *children;  /* first child, sorted by name */
+    struct pep_calltree_node *next;      /* next sibling */
+    uint32_t child_count;
+    bool is_thread;                      /* a level made for the thread, not a frame */
+    bool is_inlined;
+};
+
+struct pep_calltree_options {
+    uint32_t value;       /* which value type */
+    bool by_thread;       /* a level "name (tid)" below the root */
+    bool is_inverted;     /* leaf first: who is called from where */
+};
+
+/* The root, named "all". NULL when memory was refused. */
+struct pep_calltree_node *pep_calltree_build(struct pep_arena *arena,
+                                             const struct pep_profile *profile,
+                                             struct pep_symbolizer *symbolizer,
+                                             const struct pep_calltree_options *options);
+
+#endif

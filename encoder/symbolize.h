@@ -1,0 +1,49 @@
+/*
+ * From a look-up address to a function.
+ *
+ * Model:   (mapping, address) -> frames, innermost first. Names come from .symtab, .dynsym,
+ *          .gnu_debugdata, separate debug files (build-id, debuglink), perf-PID.map for JIT
+ *          code, and the FDE that covers the address ("module!fn_0x4a3b0") for stripped code,
+ *          so one function is one name. Demangled here; the mangled text is system_name.
+ * Writers: the thread that encodes; a symbolizer is used by one thread at a time.  [normal]
+ * Readers: the same.
+ * Memory:  parsed files are kept by (path, build-id) across requests up to a byte limit, least
+ *          recently used first out; strings live until the symbolizer's pep_symbolizer_end.
+ * When full: an address keeps its "module+0x1234" name.
+ */
+#ifndef PEP_ENCODER_SYMBOLIZE_H
+#define PEP_ENCODER_SYMBOLIZE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "sampler/profile.h"
+#include "sampler/rt/arena.h"
+
+struct pep_frame {
+    const char *name;        /* demangled, shown to people; never NULL or "" */
+    const char *system_name; /* as in the file; equals name where nothing was demangled */
+    const char *file;        /* source path, NULL when not known */
+    uint32_t line;           /* 0 when not known */
+    uint32_t start_line;     /* of the function, 0 when not known */
+    uint64_t start;          /* address in memory where the function begins; 0 unknown */
+    bool is_known;           /* false: name is only an address or a note */
+};
+
+/* The interface encoders see; tests pass a fake. */
+struct pep_symbolizer {
+    /* Fills frames (innermost inlinee first, at most max), returns how many, at least 1. Strings
+     * live until pep_symbolizer_end, or for ever. pc may be an enum pep_pc. */
+    int (*lookup)(struct pep_symbolizer *symbolizer, const struct pep_profile *profile,
+                  uintptr_t pc, struct pep_frame *frames, int max);
+};
+
+/* The real one, one request: begin, look up, end. The cache behind it is the process's. */
+struct pep_symbolizer *pep_symbolizer_begin(struct pep_arena *arena);
+void pep_symbolizer_end(struct pep_symbolizer *symbolizer);
+
+/* Demangles C++ (Itanium) and Rust (legacy and v0); NULL when text is not mangled. Owned by the
+ * arena. */
+char *pep_demangle(struct pep_arena *arena, const char *text);
+
+#endif

@@ -1,0 +1,45 @@
+/*
+ * The listener: civetweb's parser behind our own accept loop.
+ *
+ * Model:   one thread sleeps in poll on the listening socket and wakes for nothing else; a
+ *          connection is served on a thread of its own (at most PEP_SERVER_CONNECTIONS_MAX).
+ * Writers: pep_server_* from the constructor, the destructor and fork.  [normal]
+ * Readers: the clients.
+ * Memory:  pep_malloc; a 128 KiB stack a connection.
+ * When full: further connections wait in the kernel's queue.
+ */
+#ifndef PEP_HTTP_SERVER_H
+#define PEP_HTTP_SERVER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define PEP_SERVER_CONNECTIONS_MAX 16
+
+/* Strings must outlive the server. */
+struct pep_server_options {
+    const char *listen;       /* "127.0.0.1:16825+", "127.0.0.1:0", ":0", "unix:/path"; checked */
+    const char *rundir;       /* NULL: the default of design section 5 */
+    const char *service;      /* service_name label; NULL: the program's name */
+    const char *token;        /* bearer token, NULL: none */
+    const char *allow_host;   /* extra Host names, comma separated, NULL: none */
+    const char *allow_origin; /* extra Origins, comma separated, NULL: none */
+    uint32_t hz;              /* default rate of CPU profiles */
+    uint64_t delay_ns;        /* open the listener only when the process is this old */
+    const char *(*describe)(void); /* JSON object text for /debug/profep "config", or NULL */
+};
+
+/* True when the text is a listen address we accept (used to check configuration). */
+bool pep_server_listen_is_valid(const char *text);
+
+/* Starts the thread that listens. Does not wait: pep_server_url tells when it is up. 0/-errno. */
+int pep_server_start(const struct pep_server_options *options);
+/* "http://127.0.0.1:16825/" or "unix:/path", NULL while not listening. */
+const char *pep_server_url(void);
+/* At exit: removes the run file, refuses new work, waits at most 50 ms for running answers. */
+void pep_server_stop(void);
+/* In a forked child: the listener is the parent's; closes our copies (verified to be ours) and
+ * forgets all state, so that pep_server_start can be called. */
+void pep_server_after_fork_child(void);
+
+#endif

@@ -1,0 +1,64 @@
+/*
+ * Where the CPU time goes: the two engines and the handler.
+ *
+ * Model:   one sampler for all windows: armed by the first, at the highest rate anybody asked
+ *          for, disarmed by the last. Each sample charges its stack with the CPU time that its
+ *          thread used since its sample before, so rates may change and signals may be late
+ *          without any bias in the sum.
+ * Writers: the handler, on each profiled thread.  [signal]
+ * Readers: http's windows through profile.h.
+ * Memory:  a pool of scratch stacks made at the first arming.
+ * When full: sample_no_scratch; the time goes to the thread's next sample.
+ */
+#ifndef PEP_SAMPLER_CPU_H
+#define PEP_SAMPLER_CPU_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "sampler/rt/attrs.h"
+#include "sampler/thread.h"
+
+#define PEP_CPU_HZ_MIN 1
+#define PEP_CPU_HZ_MAX 10000
+
+enum pep_cpu_choice { PEP_CPU_AUTO = 0, PEP_CPU_PERF, PEP_CPU_TIMER };
+
+struct pep_cpu_options {
+    enum pep_cpu_choice engine;
+    int signal; /* 0: the highest real-time signal that the program leaves at its default */
+};
+
+struct pep_cpu_state {
+    int signal;              /* the number in use, 0 before init */
+    uint32_t hz;             /* asked of the engines now; 0 when disarmed */
+    uint32_t windows;        /* open ones */
+    uint32_t threads_perf;   /* armed by engine */
+    uint32_t threads_timer;
+    uint32_t threads_none;   /* known threads that could not be armed */
+    const char *note;        /* why perf is not used, one phrase, or NULL */
+};
+
+/* Chooses the signal and installs the handler for good: two system calls. 0 or -errno. */
+int pep_cpu_init(const struct pep_cpu_options *options);
+/* Our signal's number, for the hooks that protect it; 0 before init. */
+PEP_SIGNAL_SAFE int pep_cpu_signal(void);
+
+/* Opens a window at a rate in [PEP_CPU_HZ_MIN, PEP_CPU_HZ_MAX]: arms every thread, or raises the
+ * rate of the sampler that runs. 0 or -errno. Each begin needs one end with the same hz. */
+int pep_cpu_begin(uint32_t hz);
+void pep_cpu_end(uint32_t hz);
+/* While a window is open, call every 100 ms or so: arms threads that came by raw clone, frees
+ * what dead ones left, checks that the handler is still ours. */
+void pep_cpu_sweep(void);
+void pep_cpu_state(struct pep_cpu_state *state);
+
+/* Hooks: a thread was born (on itself, masked), or is about to end. Free when disarmed. */
+PEP_HOOK_SAFE void pep_cpu_thread_enter(struct pep_thread *thread);
+PEP_HOOK_SAFE void pep_cpu_thread_leave(struct pep_thread *thread);
+
+/* Around fork: nothing of the parent's sampler works in the child; it is closed there. Windows
+ * that were open in the parent do not exist in the child. */
+void pep_cpu_after_fork_child(void);
+
+#endif

@@ -1,0 +1,62 @@
+/*
+ * Every loss and every refusal, by name.
+ *
+ * Model:   one rising number a name; nothing is ever reset. Served at /debug/profep and told
+ *          in the comments of the profiles they touch.
+ * Writers: anybody, any room; relaxed adds.  [signal]
+ * Readers: anybody.
+ * Memory:  one static array.
+ * When full: 64 bits do not fill.
+ */
+#ifndef PEP_SAMPLER_RT_COUNTERS_H
+#define PEP_SAMPLER_RT_COUNTERS_H
+
+#include <stdint.h>
+
+#include "sampler/rt/attrs.h"
+
+/* X(name, what it means to the person who reads it) */
+#define PEP_COUNTERS(X) \
+    X(samples, "CPU samples recorded") \
+    X(sample_nested, "samples refused because the thread was inside another one") \
+    X(sample_no_scratch, "samples refused because every scratch stack was in use") \
+    X(sample_in_crash, "samples refused because the thread was handling a fault") \
+    X(sample_small_stack, "samples refused because the signal stack was nearly used up") \
+    X(sample_stale, "timer signals that arrived for a thread no longer profiled") \
+    X(unwind_truncated, "stacks cut at the depth limit") \
+    X(unwind_partial, "stacks that end before a thread's first frame") \
+    X(unwind_slow, "frames that took the careful way through libunwind") \
+    X(rule_table_full, "frame rules not kept because the table was full") \
+    X(stack_table_full, "stacks charged to [profep: table full]") \
+    X(cell_table_full, "samples charged without their thread because the table was full") \
+    X(thread_slots_full, "threads not profiled because every slot was taken") \
+    X(thread_identities_full, "threads whose samples carry no thread label") \
+    X(timer_refused, "threads without a timer because the kernel refused one") \
+    X(perf_refused, "threads moved to the timer engine because the kernel refused a perf event") \
+    X(modules_full, "loaded objects not listed because the table was full") \
+    X(signal_foreign, "signals with our number that were not ours, passed on") \
+    X(signal_lost, "times the host took our signal's handler away") \
+    X(fd_lost, "own descriptors found closed or replaced by the host") \
+    X(http_refused, "requests refused") \
+    X(self_alloc_failed, "own allocations that could not be served")
+
+enum pep_counter {
+#define PEP_COUNTER_ENUM(name, help) PEP_COUNTER_##name,
+    PEP_COUNTERS(PEP_COUNTER_ENUM)
+#undef PEP_COUNTER_ENUM
+        PEP_COUNTER_COUNT
+};
+
+extern uint64_t pep_counter_values[PEP_COUNTER_COUNT];
+
+/* Adds n to a counter: PEP_COUNT(samples, 1). Any room. */
+#define PEP_COUNT(name, n) \
+    ((void)__atomic_fetch_add(&pep_counter_values[PEP_COUNTER_##name], (uint64_t)(n), \
+                              __ATOMIC_RELAXED))
+#define PEP_COUNTED(name) __atomic_load_n(&pep_counter_values[PEP_COUNTER_##name], __ATOMIC_RELAXED)
+
+/* The name and the help sentence of a counter; static storage, never NULL. */
+const char *pep_counter_name(enum pep_counter c);
+const char *pep_counter_help(enum pep_counter c);
+
+#endif

@@ -1,0 +1,91 @@
+/*
+ * The kernel calls that profep makes where libc may not be used: raw system calls.
+ *
+ * Model:   a thin wrapper each; the result or a negative errno; errno itself is never touched.
+ * Writers: anybody, any room.  [signal]
+ * Readers: -
+ * Memory:  none.
+ * When full: the kernel's negative errno is the answer.
+ *
+ * Tests replace these by --wrap: they are the seam for failure injection.
+ * Source: man 2 of each call; Linux x86-64 calling convention (syscall(2)).
+ */
+#ifndef PEP_SAMPLER_RT_OS_H
+#define PEP_SAMPLER_RT_OS_H
+
+#include <signal.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <time.h>
+
+#include "sampler/rt/attrs.h"
+
+struct perf_event_attr;
+struct iovec;
+struct stat;
+
+PEP_SIGNAL_SAFE long pep_os_call6(long nr, long a, long b, long c, long d, long e, long f);
+
+/* Memory. pep_os_map: private anonymous zeroed memory, NULL when refused. */
+PEP_SIGNAL_SAFE void *pep_os_map(size_t size_bytes);
+PEP_SIGNAL_SAFE int pep_os_unmap(void *address, size_t size_bytes);
+PEP_SIGNAL_SAFE int pep_os_madvise(void *address, size_t size_bytes, int advice);
+/* Copies from this process's own memory; never faults. Bytes copied, may be short at the first
+ * unmapped page, or -errno. process_vm_readv(2); where that is refused, checks each page by the
+ * EFAULT answer of rt_sigprocmask(2). */
+PEP_SIGNAL_SAFE long pep_os_peek(void *to, uintptr_t from, size_t size_bytes);
+
+/* Files. */
+PEP_SIGNAL_SAFE int pep_os_open(const char *path, int flags, int mode);
+PEP_SIGNAL_SAFE int pep_os_close(int fd);
+PEP_SIGNAL_SAFE long pep_os_read(int fd, void *to, size_t size_bytes);
+PEP_SIGNAL_SAFE long pep_os_pread(int fd, void *to, size_t size_bytes, int64_t offset);
+PEP_SIGNAL_SAFE long pep_os_write(int fd, const void *from, size_t size_bytes);
+PEP_SIGNAL_SAFE long pep_os_getdents(int fd, void *to, size_t size_bytes);
+PEP_SIGNAL_SAFE int pep_os_fcntl(int fd, int command, long argument);
+PEP_SIGNAL_SAFE int pep_os_ioctl(int fd, unsigned long request, long argument);
+/* Reads a whole small file such as one of /proc into a buffer and ends it with NUL: bytes read
+ * (at most size_bytes - 1) or -errno. */
+PEP_SIGNAL_SAFE long pep_os_read_file(const char *path, char *to, size_t size_bytes);
+
+/* Processes, threads, signals. pep_os_sigaction speaks the kernel's struct, so that the host's
+ * view through libc stays apart; see rt_sigaction(2). */
+struct pep_ksigaction {
+    void *handler; /* SIG_DFL, SIG_IGN, or the function */
+    unsigned long flags;
+    void *restorer;
+    uint64_t mask; /* bit n-1 is signal n */
+};
+PEP_SIGNAL_SAFE int pep_os_sigaction(int sig, const struct pep_ksigaction *set,
+                                     struct pep_ksigaction *old);
+PEP_SIGNAL_SAFE int pep_os_sigprocmask(int how, const uint64_t *set, uint64_t *old);
+PEP_SIGNAL_SAFE int pep_os_getpid(void);
+PEP_SIGNAL_SAFE int pep_os_gettid(void);
+PEP_SIGNAL_SAFE int pep_os_tgsigqueueinfo(int tgid, int tid, int sig, const siginfo_t *info);
+PEP_SIGNAL_SAFE int pep_os_prctl(int option, unsigned long a, unsigned long b, unsigned long c,
+                                 unsigned long d);
+
+/* Timers and clocks. */
+PEP_SIGNAL_SAFE int pep_os_timer_create(clockid_t clock, const struct sigevent *event, int *id);
+PEP_SIGNAL_SAFE int pep_os_timer_settime(int id, int flags, const struct itimerspec *value);
+PEP_SIGNAL_SAFE int pep_os_timer_delete(int id);
+/* The clock in nanoseconds, or 0 when the kernel refuses it (clock_gettime(2)). */
+PEP_SIGNAL_SAFE uint64_t pep_os_clock_ns(clockid_t clock);
+PEP_SIGNAL_SAFE int pep_os_perf_event_open(struct perf_event_attr *attr, int tid, int cpu,
+                                           int group_fd, unsigned long flags);
+/* Sleeps at least that long unless a signal arrives. */
+PEP_SIGNAL_SAFE void pep_os_sleep_ns(uint64_t ns);
+PEP_SIGNAL_SAFE int pep_os_futex_wait(int *word, int expected, uint64_t timeout_ns);
+PEP_SIGNAL_SAFE int pep_os_futex_wake(int *word, int count);
+
+/* The CPU clock of another thread of this process (clock_getcpuclockid(3), the kernel's form). */
+static inline clockid_t pep_os_thread_cpu_clock(int tid) {
+    return (clockid_t)(((unsigned)~tid << 3) | 6);
+}
+
+/* memcpy and memset that stay in the signal room. */
+PEP_SIGNAL_SAFE void pep_copy(void *to, const void *from, size_t size_bytes);
+PEP_SIGNAL_SAFE void pep_zero(void *to, size_t size_bytes);
+
+#endif

@@ -1,0 +1,80 @@
+/*
+ * The threads of this process: a slot for each that we serve, an identity for each we sampled.
+ *
+ * Model:   slot: what the handler needs of a live thread, reused after its death. Identity: tid
+ *          and name as a label, made at a thread's first sample, kept until exit.
+ * Writers: the thread itself (hooks, handler); profep's sweep for threads that came by raw
+ *          clone or died by raw exit.  [signal, hook]
+ * Readers: the handler; the profile (identities).
+ * Memory:  fixed mappings, made by pep_threads_init, touched as they fill.
+ * When full: the thread is not profiled (thread_slots_full), or its samples carry no thread
+ *          label (thread_identities_full).
+ */
+#ifndef PEP_SAMPLER_THREAD_H
+#define PEP_SAMPLER_THREAD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "sampler/rt/attrs.h"
+#include "sampler/unwind.h"
+
+#define PEP_THREADS_MAX    32768
+#define PEP_IDENTITIES_MAX 65536
+
+enum pep_engine { PEP_ENGINE_NONE = 0, PEP_ENGINE_PERF, PEP_ENGINE_TIMER };
+
+struct pep_thread {
+    int tid;                      /* 0: free. Written with release last when a slot is taken */
+    int is_busy;                  /* this thread is inside the handler or a hook's recording */
+    uint32_t identity;            /* 0 until the first sample; see pep_thread_identity */
+    int engine;                   /* enum pep_engine; what is armed for this thread */
+    int timer_id;                 /* of the timer engine; valid while engine == TIMER */
+    int perf_fd;                  /* of the perf engine; valid while engine == PERF */
+    uint64_t armed_serial;        /* which arming this belongs to; a stale signal is told by it */
+    uint64_t last_cpu_ns;         /* thread CPU clock at the last sample; handler and arming */
+    uint64_t rng;                 /* jitter */
+    struct pep_stack_range stack; /* direct loads allowed; {0,0}: unknown (raw clone) */
+    bool is_own;                  /* one of profep's: never armed, never shown */
+    bool is_registered;           /* came through our hook or is the main thread */
+};
+
+struct pep_identity {
+    int tid;       /* written with release last */
+    char name[16]; /* comm, NUL-ended; refreshed while the thread lives */
+};
+
+/* Makes the mappings and the slot of the calling (main) thread. 0 or -errno. */
+int pep_threads_init(void);
+/* Marks the calling thread as profep's own: never sampled, never listed. */
+void pep_thread_become_own(void);
+/* True on profep's own threads; hooks pass through there. */
+PEP_HOOK_SAFE bool pep_thread_is_own(void);
+
+/* The hook's trampoline calls these on the new thread, first and last; stack_bytes is the size
+ * of its stack (0 unknown). enter takes a slot, leave disarms and frees it. leave runs from a
+ * pthread key's destructor and may be the thread's last act. */
+PEP_HOOK_SAFE void pep_thread_enter(uintptr_t frame, uint64_t stack_bytes);
+PEP_HOOK_SAFE void pep_thread_leave(void);
+
+/* Slots [0, limit) may be in use. */
+PEP_SIGNAL_SAFE uint32_t pep_threads_limit(void);
+PEP_SIGNAL_SAFE struct pep_thread *pep_thread_at(uint32_t index);
+/* The slot whose address this is, or NULL when it is none of ours. */
+PEP_SIGNAL_SAFE struct pep_thread *pep_thread_check(const void *slot);
+/* The calling thread's slot, or NULL. */
+PEP_SIGNAL_SAFE struct pep_thread *pep_thread_self(void);
+/* The slot of a tid, taking one for a thread we had not met (raw clone): sweep only. */
+struct pep_thread *pep_thread_adopt(int tid);
+/* Frees the slot of a thread that is gone: sweep only. */
+void pep_thread_forget(struct pep_thread *thread);
+
+/* The identity of a slot's thread, made now if there is none; 0 when identities are full. */
+PEP_SIGNAL_SAFE uint32_t pep_thread_identity(struct pep_thread *thread);
+const struct pep_identity *pep_identity_get(uint32_t identity);
+/* Reads the names of live threads from /proc again. */
+void pep_identities_refresh(void);
+/* In a forked child: only the calling thread exists; keeps identities, drops slots. */
+void pep_threads_after_fork(void);
+
+#endif
