@@ -17,22 +17,22 @@
 #include "sampler/profile.h"
 
 struct pep_calltree_node {
-    const char *name;                    /* function, thread or "all"; never NULL */
-    const char *module;                  /* base name of the mapping, "" when none */
-    const char *file;                    /* NULL when not known */
-    int64_t total, self;                 /* of the chosen value type */
-    int64_t count_total;                 /* of value type 0 (samples) */
-    struct pep_calltree_node *children;  /* first child, sorted by name */
-    struct pep_calltree_node *next;      /* next sibling */
+    const char *name;                   /* function, thread or "all"; never NULL */
+    const char *module;                 /* base name of the mapping, "" when none */
+    const char *file;                   /* NULL when not known */
+    int64_t total, self;                /* of the chosen value type */
+    int64_t count_total;                /* of value type 0 (samples) */
+    struct pep_calltree_node *children; /* first child, sorted by name */
+    struct pep_calltree_node *next;     /* next sibling */
     uint32_t child_count;
-    bool is_thread;                      /* a level made for the thread, not a frame */
+    bool is_thread; /* a level made for the thread, not a frame */
     bool is_inlined;
 };
 
 struct pep_calltree_options {
-    uint32_t value;       /* which value type */
-    bool by_thread;       /* a level "name (tid)" below the root */
-    bool is_inverted;     /* leaf first: who is called from where */
+    uint32_t value;   /* which value type */
+    bool by_thread;   /* a level "name (tid)" below the root */
+    bool is_inverted; /* leaf first: who is called from where */
 };
 
 /* The root, named "all". NULL when memory was refused. */

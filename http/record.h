@@ -14,8 +14,8 @@
 
 #include <stdint.h>
 
-/* path may hold %p (pid), %% and %e (program name). The suffix chooses the format: .svg, .html, .txt,
- * .collapsed; anything else is gzip profile.proto. 0 or -errno. */
+/* path may hold %p (pid), %% and %e (program name). The suffix chooses the format: .svg, .html,
+ * .txt, .collapsed; anything else is gzip profile.proto. 0 or -errno. */
 int pep_record_start(const char *path, uint32_t hz);
 /* Writes the final file once, however often it is called; at most a few seconds. */
 void pep_record_finish(void);

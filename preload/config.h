@@ -25,11 +25,11 @@ struct pep_config {
     const char *allow_host;
     const char *allow_origin;
     const char *log;
-    const char *output;       /* PROFEP_OUTPUT: file for the whole run's profile; NULL: none */
+    const char *output; /* PROFEP_OUTPUT: file for the whole run's profile; NULL: none */
     uint32_t hz;
     int signal;
-    int cpu_engine;           /* enum pep_cpu_choice */
-    bool children;            /* PROFEP_CHILDREN=all */
+    int cpu_engine; /* enum pep_cpu_choice */
+    bool children;  /* PROFEP_CHILDREN=all */
 };
 
 extern struct pep_config pep_config;

@@ -30,13 +30,13 @@ struct pep_cpu_options {
 };
 
 struct pep_cpu_state {
-    int signal;              /* the number in use, 0 before init */
-    uint32_t hz;             /* asked of the engines now; 0 when disarmed */
-    uint32_t windows;        /* open ones */
-    uint32_t threads_perf;   /* armed by engine */
+    int signal;            /* the number in use, 0 before init */
+    uint32_t hz;           /* asked of the engines now; 0 when disarmed */
+    uint32_t windows;      /* open ones */
+    uint32_t threads_perf; /* armed by engine */
     uint32_t threads_timer;
-    uint32_t threads_none;   /* known threads that could not be armed */
-    const char *note;        /* why perf is not used, one phrase, or NULL */
+    uint32_t threads_none; /* known threads that could not be armed */
+    const char *note;      /* why perf is not used, one phrase, or NULL */
 };
 
 /* Chooses the signal and installs the handler for good: two system calls. 0 or -errno. */

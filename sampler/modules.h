@@ -18,8 +18,8 @@
 
 #include "sampler/rt/attrs.h"
 
-#define PEP_MODULES_MAX   8192
-#define PEP_BUILD_ID_MAX  32
+#define PEP_MODULES_MAX 8192
+#define PEP_BUILD_ID_MAX 32
 typedef uint32_t pep_module_id; /* 1..; 0 means none */
 
 struct pep_module {
@@ -32,13 +32,13 @@ struct pep_module {
     uintptr_t eh_frame_hdr;    /* in memory, 0 when the object has none */
     uint64_t eh_frame_hdr_bytes;
     uint8_t build_id[PEP_BUILD_ID_MAX];
-    uint8_t build_id_bytes;    /* 0: the object has none */
-    bool is_main;              /* the program itself */
-    bool is_own;               /* libprofep.so: its frames are never shown */
+    uint8_t build_id_bytes; /* 0: the object has none */
+    bool is_main;           /* the program itself */
+    bool is_own;            /* libprofep.so: its frames are never shown */
     bool is_vdso;
-    bool is_libc;              /* libc.so.6 or the loader */
-    int is_unloaded;           /* pep_store_release: its addresses may be reused */
-    const char *path;          /* as in /proc/self/maps; "[vdso]" for the vDSO; never NULL */
+    bool is_libc;     /* libc.so.6 or the loader */
+    int is_unloaded;  /* pep_store_release: its addresses may be reused */
+    const char *path; /* as in /proc/self/maps; "[vdso]" for the vDSO; never NULL */
 };
 
 /* Reads the maps again when they changed; cheap enough for every window. 0 or -errno (what was

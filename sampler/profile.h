@@ -27,11 +27,11 @@ struct pep_value_type {
 };
 
 struct pep_sample {
-    const uintptr_t *pcs;  /* innermost first; look-up addresses and enum pep_pc */
-    uint32_t pc_count;     /* >= 1 */
-    int tid;               /* 0: no thread label */
-    const char *thread;    /* thread name, NULL: none */
-    uint64_t bytes_label;  /* numeric label "bytes"; 0: none */
+    const uintptr_t *pcs; /* innermost first; look-up addresses and enum pep_pc */
+    uint32_t pc_count;    /* >= 1 */
+    int tid;              /* 0: no thread label */
+    const char *thread;   /* thread name, NULL: none */
+    uint64_t bytes_label; /* numeric label "bytes"; 0: none */
     int64_t values[PEP_PROFILE_VALUES_MAX];
 };
 
@@ -44,7 +44,7 @@ struct pep_mapping {
     char build_id[65];                  /* lower-case hex, "" when none */
     bool is_own;                        /* libprofep.so */
     bool is_vdso;
-    bool is_jit;                        /* anonymous executable memory: perf-PID.map names it */
+    bool is_jit; /* anonymous executable memory: perf-PID.map names it */
 };
 
 struct pep_profile {
@@ -54,8 +54,8 @@ struct pep_profile {
     uint32_t default_type; /* index into types */
     struct pep_value_type period_type;
     int64_t period;
-    int64_t time_ns;       /* CLOCK_REALTIME at the start of the window */
-    int64_t duration_ns;   /* 0: cumulative */
+    int64_t time_ns;     /* CLOCK_REALTIME at the start of the window */
+    int64_t duration_ns; /* 0: cumulative */
     struct pep_sample *samples;
     uint32_t sample_count;
     struct pep_mapping *mappings;
@@ -73,7 +73,8 @@ const char *pep_profile_pc_note(uintptr_t pc);
 
 /* What may be asked of a window. */
 struct pep_profile_filter {
-    const char *thread; /* keep threads with this tid (digits) or whose name contains it; NULL: all */
+    const char
+        *thread; /* keep threads with this tid (digits) or whose name contains it; NULL: all */
 };
 
 /* The reading at the start of a window: counters only. NULL when memory was refused. */

@@ -22,14 +22,14 @@ typedef uint32_t pep_stack_id; /* 0: none */
 
 struct pep_stack {
     uint64_t hash;
-    uint32_t count;    /* of pcs, >= 1 */
-    uintptr_t pcs[];   /* look-up addresses, innermost first (unwind.h) */
+    uint32_t count;  /* of pcs, >= 1 */
+    uintptr_t pcs[]; /* look-up addresses, innermost first (unwind.h) */
 };
 
 struct pep_cell {
-    uint64_t key;      /* stack id << 32 | thread identity; 0: empty */
-    uint64_t count;    /* events; relaxed; only rises */
-    uint64_t weight;   /* ns of CPU; relaxed; only rises */
+    uint64_t key;    /* stack id << 32 | thread identity; 0: empty */
+    uint64_t count;  /* events; relaxed; only rises */
+    uint64_t weight; /* ns of CPU; relaxed; only rises */
 };
 
 /* Makes the mappings; idempotent. 0 or -errno. */

@@ -19,7 +19,7 @@
 #include "sampler/rt/attrs.h"
 #include "sampler/unwind.h"
 
-#define PEP_THREADS_MAX    32768
+#define PEP_THREADS_MAX 32768
 #define PEP_IDENTITIES_MAX 65536
 
 enum pep_engine { PEP_ENGINE_NONE = 0, PEP_ENGINE_PERF, PEP_ENGINE_TIMER };

@@ -30,7 +30,8 @@ struct pep_arena {
 
 /* Starts an empty arena; maps nothing yet. limit_bytes 0 means no limit. */
 void pep_arena_init(struct pep_arena *arena, size_t limit_bytes);
-/* Zeroed memory, aligned to 16 bytes, owned by the arena; NULL when refused. size 0 gives 1 byte. */
+/* Zeroed memory, aligned to 16 bytes, owned by the arena; NULL when refused. size 0 gives 1 byte.
+ */
 void *pep_arena_alloc(struct pep_arena *arena, size_t size_bytes);
 /* count objects of size bytes; NULL also when the product overflows. */
 void *pep_arena_array(struct pep_arena *arena, size_t count, size_t size_bytes);

@@ -15,15 +15,15 @@
 #define PEP_SAMPLER_RT_ATTRS_H
 
 #define PEP_SIGNAL_SAFE __attribute__((section(".text.pep_signal")))
-#define PEP_HOOK_SAFE   __attribute__((section(".text.pep_hook")))
-#define PEP_EXPORT      __attribute__((visibility("default")))
-#define PEP_MUST_CHECK  __attribute__((warn_unused_result))
+#define PEP_HOOK_SAFE __attribute__((section(".text.pep_hook")))
+#define PEP_EXPORT __attribute__((visibility("default")))
+#define PEP_MUST_CHECK __attribute__((warn_unused_result))
 #define PEP_PRINTF(f, a) __attribute__((format(printf, f, a)))
-#define PEP_TLS         __thread __attribute__((tls_model("initial-exec")))
-#define PEP_UNUSED      __attribute__((unused))
-#define PEP_ALIGNED(n)  __attribute__((aligned(n)))
+#define PEP_TLS __thread __attribute__((tls_model("initial-exec")))
+#define PEP_UNUSED __attribute__((unused))
+#define PEP_ALIGNED(n) __attribute__((aligned(n)))
 
-#define pep_likely(x)   __builtin_expect(!!(x), 1)
+#define pep_likely(x) __builtin_expect(!!(x), 1)
 #define pep_unlikely(x) __builtin_expect(!!(x), 0)
 #define PEP_COUNT_OF(a) (sizeof(a) / sizeof((a)[0]))
 
