@@ -1,0 +1,209 @@
+# libprofep. `make help` lists the targets; everything made goes below $(O).
+
+O        ?= build
+DEPS     ?= $(O)/deps
+PREFIX   ?= /usr/local
+BINDIR   ?= $(PREFIX)/bin
+LIBDIR   ?= $(PREFIX)/lib
+MANDIR   ?= $(PREFIX)/share/man
+DOCDIR   ?= $(PREFIX)/share/doc/profep
+OBJCOPY  ?= objcopy
+STRIP    ?= strip
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+
+comma := ,
+Q := $(if $(V),,@)
+say = $(if $(V),,@printf '  %-5s %s\n' '$(1)' '$(2)')
+
+# -- flags: the user's CFLAGS and LDFLAGS come last, so they win ------------------------------
+
+OPT      ?= -O2 -g
+WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 \
+            $(if $(WERROR),-Werror)
+STRICTER := -Wconversion
+SHAPE    := -fPIC -fvisibility=hidden -ftls-model=initial-exec -ffunction-sections \
+            -fdata-sections -fasynchronous-unwind-tables -fexceptions -fno-plt
+INCLUDES := -I. -I$(O)/gen -isystem $(DEPS)/include
+SANITIZE :=
+ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE $(INCLUDES) $(OPT) $(SHAPE) $(WARNINGS) $(SANITIZE) $(CFLAGS)
+
+# -- sources --------------------------------------------------------------------------------
+
+PRELOAD_SRC := $(wildcard preload/*.c)
+CORE_SRC    := $(wildcard sampler/*.c sampler/rt/*.c encoder/*.c http/*.c)
+ASSETS      := $(wildcard http/assets/* encoder/assets/*)
+PROTOS      := $(wildcard encoder/proto/*.proto)
+UNIT_SRC    := $(wildcard test/unit/test_*.c)
+UNIT_HELPER := $(filter-out $(UNIT_SRC),$(wildcard test/unit/*.c))
+PROG_C      := $(wildcard test/prog/*.c)
+PROG_CXX    := $(wildcard test/prog/*.cc)
+BENCH_SRC   := $(wildcard test/bench/*.c)
+FUZZ_SRC    := $(wildcard test/fuzz/fuzz_*.c)
+OWN_C       := $(PRELOAD_SRC) $(CORE_SRC) $(wildcard test/*/*.c)
+OWN_H       := $(wildcard preload/*.h sampler/*.h sampler/rt/*.h encoder/*.h http/*.h test/*/*.h)
+
+obj = $(patsubst %.c,$(O)/obj/%.o,$(1))
+PRELOAD_OBJ := $(call obj,$(PRELOAD_SRC))
+CORE_OBJ    := $(call obj,$(CORE_SRC))
+GEN_PB      := $(patsubst encoder/proto/%.proto,$(O)/gen/%.pb.c,$(PROTOS))
+GEN_OBJ     := $(GEN_PB:.c=.o) $(O)/gen/assets.o
+GEN_H       := $(GEN_PB:.c=.h) $(O)/gen/assets.h
+CIVETWEB    := $(O)/obj/civetweb.o
+UNITS       := $(patsubst test/unit/%.c,$(O)/test/unit/%,$(UNIT_SRC))
+PROGS       := $(patsubst test/prog/%.c,$(O)/test/prog/%,$(PROG_C)) \
+               $(patsubst test/prog/%.cc,$(O)/test/prog/%,$(PROG_CXX))
+BENCHES     := $(patsubst test/bench/%.c,$(O)/test/bench/%,$(BENCH_SRC))
+FUZZERS     := $(patsubst test/fuzz/%.c,$(O)/test/fuzz/%,$(FUZZ_SRC))
+
+# libiberty demangles, libbacktrace reads lines; both without malloc of their own.
+ARCHIVES := $(DEPS)/lib/libunwind-x86_64.a $(DEPS)/lib/libz.a $(DEPS)/lib/libiberty.a \
+            $(DEPS)/lib/libbacktrace.a
+NANOPB   := -l:libprotobuf-nanopb.a
+SO       := $(O)/libprofep.so
+EXPORTS  := $(wildcard preload/exports.map)
+SO_FLAGS := -shared -Wl,-soname,libprofep.so $(addprefix -Wl$(comma)--version-script=,$(EXPORTS)) \
+            -Wl,-z,now -Wl,-z,defs -Wl,-z,relro -Wl,-z,noexecstack -Wl,--gc-sections \
+            -Wl,-Bsymbolic-functions -Wl,--build-id=sha1 -Wl,--as-needed -Wl,--exclude-libs,ALL \
+            -static-libgcc
+DEPS_STAMP := $(O)/deps.stamp
+PATCHES    := $(wildcard sampler/unwind-patches/*.patch http/civetweb-patches/*.patch)
+
+.PHONY: all test test-unit test-e2e lint bench demo install uninstall format asan ubsan tsan \
+        fuzz clean distclean help progs deps
+.DELETE_ON_ERROR:
+.SUFFIXES:
+.SECONDARY:
+
+all: $(SO) ## build/libprofep.so, the one file to copy (default)
+
+# -- libraries from the distribution's sources ----------------------------------------------
+
+deps: ## only the libraries inside libprofep.so, into $(DEPS)
+	$(Q)scripts/deps $(DEPS)
+
+$(DEPS_STAMP): scripts/deps $(PATCHES)
+	@mkdir -p $(O)
+	$(Q)CC="$(CC)" scripts/deps $(DEPS)
+	@touch $@
+
+# -- generated code -------------------------------------------------------------------------
+
+$(O)/gen/%.pb.c $(O)/gen/%.pb.h: encoder/proto/%.proto $(wildcard encoder/proto/*.options) | $(DEPS_STAMP)
+	$(call say,GEN,$@)
+	@mkdir -p $(O)/gen
+	$(Q)nanopb_generator.py -q -I encoder/proto -D $(O)/gen $(<F)
+
+# pep_asset_<file name with _>[] and its _size; the arrays end with a NUL that is not counted.
+$(O)/gen/assets.S: $(ASSETS) Makefile
+	$(call say,GEN,$@)
+	@mkdir -p $(O)/gen
+	@{ printf '.section .rodata\n'; for file in $(ASSETS); do \
+	    name=pep_asset_$$(basename $$file | tr -c 'A-Za-z0-9\n' _); \
+	    printf '.global %s\n.hidden %s\n.type %s,@object\n.balign 16\n%s:\n.incbin "%s"\n' \
+	        $$name $$name $$name $$name $$file; \
+	    printf '.size %s, . - %s\n1: .byte 0\n' $$name $$name; \
+	    printf '.global %s_size\n.hidden %s_size\n.type %s_size,@object\n.balign 8\n' \
+	        $$name $$name $$name; \
+	    printf '%s_size: .quad 1b - %s\n.size %s_size, 8\n' $$name $$name $$name; done; \
+	    printf '.section .note.GNU-stack,"",@progbits\n'; } >$@
+
+$(O)/gen/assets.h: $(ASSETS) Makefile
+	$(call say,GEN,$@)
+	@mkdir -p $(O)/gen
+	@{ printf '#ifndef PEP_GEN_ASSETS_H\n#define PEP_GEN_ASSETS_H\n#include <stddef.h>\n'; \
+	    for file in $(ASSETS); do \
+	    name=pep_asset_$$(basename $$file | tr -c 'A-Za-z0-9\n' _); \
+	    printf 'extern const char %s[];\nextern const size_t %s_size;\n' $$name $$name; done; \
+	    printf '#endif\n'; } >$@
+
+$(O)/gen/assets.o: $(O)/gen/assets.S $(ASSETS)
+	$(call say,AS,$@)
+	$(Q)$(CC) -c -o $@ $<
+
+$(O)/gen/%.pb.o: $(O)/gen/%.pb.c $(O)/gen/%.pb.h
+	$(call say,CC,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) -w -MMD -MP -c -o $@ $<
+
+# -- objects --------------------------------------------------------------------------------
+
+$(O)/obj/encoder/%.o $(O)/obj/http/%.o: WARNINGS += $(STRICTER)
+$(O)/obj/sampler/unwind%.o: INCLUDES += -isystem $(DEPS)/src/libunwind/include \
+    -isystem $(DEPS)/src/libunwind/include/tdep-x86_64 -isystem $(DEPS)/src/libunwind/src
+$(O)/obj/http/%.o: INCLUDES += -isystem $(DEPS)/src/civetweb/src
+# Memory of the guest's own, and nothing that a listener on a loopback port does not need.
+CIVETWEB_FLAGS := -DNO_FILES -DNO_FILESYSTEMS -DNO_CGI -DNO_SSL -DNO_CACHING -DUSE_STACK_SIZE=131072 \
+    -Dmalloc=pep_malloc -Dcalloc=pep_calloc -Drealloc=pep_realloc -Dfree=pep_free
+
+$(O)/obj/%.o: %.c | $(GEN_H) $(DEPS_STAMP)
+	$(call say,CC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+# -- the product ----------------------------------------------------------------------------
+
+$(SO).debug: $(PRELOAD_OBJ) $(CORE_OBJ) $(GEN_OBJ) $(DEPS_STAMP) $(EXPORTS) Makefile
+	$(call say,LD,$@)
+	$(Q)$(CC) $(SO_FLAGS) $(OPT) $(SANITIZE) -o $@ $(filter %.o,$^) $(ARCHIVES) $(NANOPB) $(LDFLAGS)
+
+$(SO): $(SO).debug
+	$(call say,STRIP,$@)
+	$(Q)$(OBJCOPY) --strip-all --add-gnu-debuglink=$< $< $@
+
+# -- tests ----------------------------------------------------------------------------------
+
+$(O)/test/unit/%: test/unit/%.c $(call obj,$(UNIT_HELPER)) $(CORE_OBJ) $(GEN_OBJ) $(DEPS_STAMP)
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -MT $@ -MF $@.d -o $@ $< $(filter %.o,$^) \
+	    $$(sed -n 's|^// *LDFLAGS: *||p' $<) -Wl,--gc-sections \
+	    $(ARCHIVES) $(NANOPB) -lcmocka -lm $(LDFLAGS)
+
+$(O)/test/prog/%: test/prog/%.c
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE -O2 -g -fno-omit-frame-pointer -I. $(CFLAGS) -o $@ $< \
+	    $$(sed -n 's|^// *LDFLAGS: *||p' $<) -lpthread -ldl -lm $(LDFLAGS)
+
+$(O)/test/prog/%: test/prog/%.cc
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CXX) -std=c++17 -O2 -g -o $@ $< $$(sed -n 's|^// *LDFLAGS: *||p' $<) -lpthread -ldl
+
+$(O)/test/bench/%: test/bench/%.c $(CORE_OBJ) $(GEN_OBJ) $(DEPS_STAMP)
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $< $(filter %.o,$^) -Wl,--gc-sections $(ARCHIVES) $(NANOPB) \
+	    $$(sed -n 's|^// *LDFLAGS: *||p' $<) -lm $(LDFLAGS)
+
+progs: $(PROGS) ## the small target programs of the end-to-end tests
+
+test: ## unit and end-to-end tests and the gates; last line: N passed, N failed
+	$(Q)scripts/deps --test
+	$(Q)$(MAKE) --no-print-directory all $(UNITS) progs
+	$(Q)O=$(O) test/run all
+
+test-unit: ## unit tests alone
+	$(Q)scripts/deps --test
+	$(Q)$(MAKE) --no-print-directory $(UNITS)
+	$(Q)O=$(O) test/run unit
+
+test-e2e: ## end-to-end tests alone; T=012 runs those whose name starts so
+	$(Q)scripts/deps --test
+	$(Q)$(MAKE) --no-print-directory all progs
+	$(Q)O=$(O) test/run e2e $(T)
+
+lint: all ## the gates: needed, exports, tls, size, malloc, layers, context, limits, format, scripts
+	$(Q)O=$(O) DEPS=$(DEPS) scripts/check-all.sh
+
+clean: ## removes what was built, keeps the libraries in $(DEPS)
+	$(Q)rm -rf $(O)/obj $(O)/gen $(O)/test $(DEPS_STAMP) $(SO) $(SO).debug
+
+distclean: ## removes everything below $(O)
+	$(Q)rm -rf $(O)
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z_.-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+-include $(shell find $(O)/obj $(O)/gen $(O)/test -name '*.d' 2>/dev/null)
