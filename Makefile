@@ -44,6 +44,8 @@ FUZZ_SRC    := $(wildcard test/fuzz/fuzz_*.c)
 OWN_C       := $(PRELOAD_SRC) $(CORE_SRC) $(wildcard test/*/*.c)
 OWN_H       := $(wildcard preload/*.h sampler/*.h sampler/rt/*.h encoder/*.h http/*.h test/*/*.h)
 
+# A test may name what it is linked with in a comment: /* LDFLAGS: -Wl,--wrap=pep_os_map */
+own_ldflags = $$(sed -n 's|^.*LDFLAGS: *||p' $(1) | sed 's|\*/.*||')
 obj = $(patsubst %.c,$(O)/obj/%.o,$(1))
 PRELOAD_OBJ := $(call obj,$(PRELOAD_SRC))
 CORE_OBJ    := $(call obj,$(CORE_SRC))
@@ -157,25 +159,25 @@ $(O)/test/unit/%: test/unit/%.c $(call obj,$(UNIT_HELPER)) $(CORE_OBJ) $(GEN_OBJ
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -MT $@ -MF $@.d -o $@ $< $(filter %.o,$^) \
-	    $$(sed -n 's|^// *LDFLAGS: *||p' $<) -Wl,--gc-sections \
+	    $(call own_ldflags,$<) -Wl,--gc-sections \
 	    $(ARCHIVES) $(NANOPB) -lcmocka -lm $(LDFLAGS)
 
 $(O)/test/prog/%: test/prog/%.c
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE -O2 -g -fno-omit-frame-pointer -I. $(CFLAGS) -o $@ $< \
-	    $$(sed -n 's|^// *LDFLAGS: *||p' $<) -lpthread -ldl -lm $(LDFLAGS)
+	    $(call own_ldflags,$<) -lpthread -ldl -lm $(LDFLAGS)
 
 $(O)/test/prog/%: test/prog/%.cc
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
-	$(Q)$(CXX) -std=c++17 -O2 -g -o $@ $< $$(sed -n 's|^// *LDFLAGS: *||p' $<) -lpthread -ldl
+	$(Q)$(CXX) -std=c++17 -O2 -g -o $@ $< $(call own_ldflags,$<) -lpthread -ldl
 
 $(O)/test/bench/%: test/bench/%.c $(CORE_OBJ) $(GEN_OBJ) $(DEPS_STAMP)
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $< $(filter %.o,$^) -Wl,--gc-sections $(ARCHIVES) $(NANOPB) \
-	    $$(sed -n 's|^// *LDFLAGS: *||p' $<) -lm $(LDFLAGS)
+	    $(call own_ldflags,$<) -lm $(LDFLAGS)
 
 progs: $(PROGS) ## the small target programs of the end-to-end tests
 
