@@ -131,8 +131,9 @@ $(O)/gen/%.pb.o: $(O)/gen/%.pb.c $(O)/gen/%.pb.h
 # -- objects --------------------------------------------------------------------------------
 
 $(O)/obj/encoder/%.o $(O)/obj/http/%.o: WARNINGS += $(STRICTER)
-$(O)/obj/sampler/unwind%.o: INCLUDES += -isystem $(DEPS)/src/libunwind/include \
+UNWIND_INCLUDES := -isystem $(DEPS)/src/libunwind/include \
     -isystem $(DEPS)/src/libunwind/include/tdep-x86_64 -isystem $(DEPS)/src/libunwind/src
+$(O)/obj/sampler/unwind%.o: INCLUDES += $(UNWIND_INCLUDES)
 $(O)/obj/http/%.o: INCLUDES += -isystem $(DEPS)/src/civetweb/src
 # Memory of the guest's own, and nothing that a listener on a loopback port does not need.
 CIVETWEB_FLAGS := -DNO_FILES -DNO_FILESYSTEMS -DNO_CGI -DNO_SSL -DNO_CACHING -DUSE_STACK_SIZE=131072 \
@@ -196,8 +197,76 @@ test-e2e: ## end-to-end tests alone; T=012 runs those whose name starts so
 	$(Q)$(MAKE) --no-print-directory all progs
 	$(Q)O=$(O) test/run e2e $(T)
 
-lint: all ## the gates: needed, exports, tls, size, malloc, layers, context, limits, format, scripts
-	$(Q)O=$(O) DEPS=$(DEPS) scripts/check-all.sh
+lint: all ## the gates, each with what it measured
+	$(Q)scripts/deps --lint
+	$(Q)status=0; for gate in scripts/check-*.sh; do \
+	    O=$(O) DEPS=$(DEPS) $$gate || { echo "  $$gate: not passed"; status=1; }; done; exit $$status
+
+format: ## rewrites C sources in the house's format
+	$(Q)clang-format -i $(OWN_C) $(OWN_H) $(PROG_CXX)
+
+bench: all progs $(BENCHES) ## the figures, each beside its peer in the same run
+	$(Q)scripts/deps --test
+	$(Q)O=$(O) test/bench/run
+
+demo: ## redis-server under load, profiled: the URL, the top functions, a flame graph
+	$(Q)scripts/deps --test
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)O=$(O) scripts/demo
+
+# -- sanitizers: unit tests in a build directory of their own ---------------------------------
+
+asan: ## unit tests under the address and the undefined behaviour sanitizer
+	$(Q)$(MAKE) --no-print-directory O=$(O)-asan DEPS=$(DEPS) test-unit OPT='-O1 -g' \
+	    SANITIZE='-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -DPEP_DEBUG'
+
+ubsan: ## unit tests under the undefined behaviour sanitizer alone
+	$(Q)$(MAKE) --no-print-directory O=$(O)-ubsan DEPS=$(DEPS) test-unit OPT='-O1 -g' \
+	    SANITIZE='-fsanitize=undefined -fno-sanitize-recover=all -DPEP_DEBUG'
+
+tsan: ## unit tests under the thread sanitizer
+	$(Q)$(MAKE) --no-print-directory O=$(O)-tsan DEPS=$(DEPS) test-unit OPT='-O1 -g' \
+	    SANITIZE='-fsanitize=thread -DPEP_DEBUG'
+
+FUZZ_SECONDS ?= 20
+fuzz: $(FUZZERS) ## each fuzzer for FUZZ_SECONDS (20), from its corpus
+	$(Q)for fuzzer in $(FUZZERS); do name=$$(basename $$fuzzer); \
+	    corpus=test/fuzz/corpus/$${name#fuzz_}; mkdir -p $(O)/fuzz/$$name; \
+	    printf '  FUZZ  %s\n' $$name; \
+	    $$fuzzer -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 -verbosity=0 \
+	        -artifact_prefix=$(O)/fuzz/ $(O)/fuzz/$$name $$(ls -d $$corpus 2>/dev/null) || exit 1; \
+	done
+
+# libFuzzer is clang's; the sources it drives are compiled again with its instrumentation.
+$(O)/test/fuzz/%: test/fuzz/%.c $(CORE_SRC) $(GEN_PB) $(O)/gen/assets.o $(DEPS_STAMP)
+	$(call say,FUZZ,$@)
+	@mkdir -p $(@D)
+	$(Q)clang $(ALL_CFLAGS) -O1 -w -fsanitize=fuzzer,address,undefined -DPEP_DEBUG \
+	    $(UNWIND_INCLUDES) -isystem $(DEPS)/src/civetweb/src -o $@ $< $(CORE_SRC) $(GEN_PB) \
+	    $(O)/gen/assets.o -Wl,--gc-sections $(ARCHIVES) $(NANOPB) -lm
+
+# -- installation: one list for both ways -----------------------------------------------------
+
+INSTALLED := $(SO):$(LIBDIR)/libprofep.so:644 \
+    $(foreach f,$(wildcard scripts/profep-run scripts/profep),$(f):$(BINDIR)/$(notdir $(f)):755) \
+    $(foreach f,$(wildcard scripts/man/*.1),$(f):$(MANDIR)/man1/$(notdir $(f)):644) \
+    $(foreach f,$(wildcard scripts/man/*.7),$(f):$(MANDIR)/man7/$(notdir $(f)):644) \
+    $(foreach f,$(wildcard README.md CHANGELOG.md LICENSE NOTICE),$(f):$(DOCDIR)/$(f):644)
+
+install: all ## into PREFIX (/usr/local), below DESTDIR; BINDIR LIBDIR MANDIR DOCDIR
+	$(Q)for item in $(INSTALLED); do IFS=:; set -- $$item; unset IFS; \
+	    printf '  INST  %s\n' "$(DESTDIR)$$2"; \
+	    install -D -m $$3 $$1 "$(DESTDIR)$$2" || exit 1; done
+
+uninstall: ## removes what install put there
+	$(Q)for item in $(INSTALLED); do IFS=:; set -- $$item; unset IFS; \
+	    printf '  RM    %s\n' "$(DESTDIR)$$2"; rm -f "$(DESTDIR)$$2"; done
+	$(Q)rmdir "$(DESTDIR)$(DOCDIR)" 2>/dev/null || :
+
+compile_commands.json: $(CORE_SRC) $(PRELOAD_SRC) Makefile ## for editors and clang-tidy
+	$(Q){ sep='['; for file in $(CORE_SRC) $(PRELOAD_SRC); do printf '%s\n{"directory":"%s","file":"%s",' \
+	    "$$sep" "$(CURDIR)" $$file; printf '"command":"$(CC) $(ALL_CFLAGS) -c %s"}' $$file; sep=,; done; \
+	    printf '\n]\n'; } >$@
 
 clean: ## removes what was built, keeps the libraries in $(DEPS)
 	$(Q)rm -rf $(O)/obj $(O)/gen $(O)/test $(DEPS_STAMP) $(SO) $(SO).debug
