@@ -52,7 +52,6 @@ CORE_OBJ    := $(call obj,$(CORE_SRC))
 GEN_PB      := $(patsubst encoder/proto/%.proto,$(O)/gen/%.pb.c,$(PROTOS))
 GEN_OBJ     := $(GEN_PB:.c=.o) $(O)/gen/assets.o
 GEN_H       := $(GEN_PB:.c=.h) $(O)/gen/assets.h
-CIVETWEB    := $(O)/obj/civetweb.o
 UNITS       := $(patsubst test/unit/%.c,$(O)/test/unit/%,$(UNIT_SRC))
 PROGS       := $(patsubst test/prog/%.c,$(O)/test/prog/%,$(PROG_C)) \
                $(patsubst test/prog/%.cc,$(O)/test/prog/%,$(PROG_CXX))
@@ -135,9 +134,6 @@ UNWIND_INCLUDES := -isystem $(DEPS)/src/libunwind/include \
     -isystem $(DEPS)/src/libunwind/include/tdep-x86_64 -isystem $(DEPS)/src/libunwind/src
 $(O)/obj/sampler/unwind%.o: INCLUDES += $(UNWIND_INCLUDES)
 $(O)/obj/http/%.o: INCLUDES += -isystem $(DEPS)/src/civetweb/src
-# Memory of the guest's own, and nothing that a listener on a loopback port does not need.
-CIVETWEB_FLAGS := -DNO_FILES -DNO_FILESYSTEMS -DNO_CGI -DNO_SSL -DNO_CACHING -DUSE_STACK_SIZE=131072 \
-    -Dmalloc=pep_malloc -Dcalloc=pep_calloc -Drealloc=pep_realloc -Dfree=pep_free
 
 $(O)/obj/%.o: %.c | $(GEN_H) $(DEPS_STAMP)
 	$(call say,CC,$<)
