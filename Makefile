@@ -38,8 +38,8 @@ PROTOS      := $(wildcard encoder/proto/*.proto)
 UNIT_SRC    := $(wildcard test/unit/test_*.c)
 UNIT_HELPER := $(filter-out $(UNIT_SRC),$(wildcard test/unit/*.c))
 PROG_C      := $(wildcard test/prog/*.c)
-PROG_CXX    := $(wildcard test/prog/*.cc)
-BENCH_SRC   := $(wildcard test/bench/*.c)
+PROG_CXX    := $(wildcard test/prog/*.cpp)
+BENCH_SRC   := $(wildcard test/bench/micro_*.c)
 FUZZ_SRC    := $(wildcard test/fuzz/fuzz_*.c)
 OWN_C       := $(PRELOAD_SRC) $(CORE_SRC) $(wildcard test/*/*.c)
 OWN_H       := $(wildcard preload/*.h sampler/*.h sampler/rt/*.h encoder/*.h http/*.h test/*/*.h)
@@ -54,7 +54,7 @@ GEN_OBJ     := $(GEN_PB:.c=.o) $(O)/gen/assets.o
 GEN_H       := $(GEN_PB:.c=.h) $(O)/gen/assets.h
 UNITS       := $(patsubst test/unit/%.c,$(O)/test/unit/%,$(UNIT_SRC))
 PROGS       := $(patsubst test/prog/%.c,$(O)/test/prog/%,$(PROG_C)) \
-               $(patsubst test/prog/%.cc,$(O)/test/prog/%,$(PROG_CXX))
+               $(patsubst test/prog/%.cpp,$(O)/test/prog/%,$(PROG_CXX))
 BENCHES     := $(patsubst test/bench/%.c,$(O)/test/bench/%,$(BENCH_SRC))
 FUZZERS     := $(patsubst test/fuzz/%.c,$(O)/test/fuzz/%,$(FUZZ_SRC))
 
@@ -165,7 +165,7 @@ $(O)/test/prog/%: test/prog/%.c
 	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE -O2 -g -fno-omit-frame-pointer -I. $(CFLAGS) -o $@ $< \
 	    $(call own_ldflags,$<) -lpthread -ldl -lm $(LDFLAGS)
 
-$(O)/test/prog/%: test/prog/%.cc
+$(O)/test/prog/%: test/prog/%.cpp
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CXX) -std=c++17 -O2 -g -o $@ $< $(call own_ldflags,$<) -lpthread -ldl
@@ -202,8 +202,8 @@ format: ## rewrites C sources in the house's format
 	$(Q)clang-format -i $(OWN_C) $(OWN_H) $(PROG_CXX)
 
 bench: all progs $(BENCHES) ## the figures, each beside its peer in the same run
-	$(Q)scripts/deps --test
-	$(Q)O=$(O) test/bench/run
+	$(Q)scripts/deps --bench
+	$(Q)BUILD=$(abspath $(O)) test/bench/run
 
 demo: ## redis-server under load, profiled: the URL, the top functions, a flame graph
 	$(Q)scripts/deps --test

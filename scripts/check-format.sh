@@ -2,7 +2,7 @@
 # clang-format changes nothing.
 set -eu
 cd "$(dirname "$0")/.."
-files=$(find preload sampler encoder http test \( -name '*.[ch]' -o -name '*.cc' \) | sort)
+files=$(find preload sampler encoder http test \( -name '*.[ch]' -o -name '*.cpp' \) | sort)
 status=0
 count=0
 for file in $files; do

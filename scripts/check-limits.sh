@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 status=0
-find preload sampler encoder http test \( -name '*.[ch]' -o -name '*.cc' \) | sort | xargs awk '
+find preload sampler encoder http test \( -name '*.[ch]' -o -name '*.cpp' \) | sort | xargs awk '
     function close_file() {
         if (lines > 500) { printf "  %s: %d lines\n", name, lines; bad++ }
         files++
