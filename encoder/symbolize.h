@@ -38,9 +38,12 @@ struct pep_symbolizer {
                   uintptr_t pc, struct pep_frame *frames, int max);
 };
 
-/* The real one, one request: begin, look up, end. The cache behind it is the process's. */
+/* The real one, one request: begin, look up, end. The cache behind it is the process's. begin
+ * gives NULL when memory was refused; end takes NULL. */
 struct pep_symbolizer *pep_symbolizer_begin(struct pep_arena *arena);
 void pep_symbolizer_end(struct pep_symbolizer *symbolizer);
+/* A forked child: requests of the parent do not exist here. */
+void pep_symbolizer_after_fork_child(void);
 
 /* Demangles C++ (Itanium) and Rust (legacy and v0); NULL when text is not mangled. Owned by the
  * arena. */

@@ -1,0 +1,118 @@
+/*
+ * Readable names, by libiberty's demanglers.
+ *
+ * Model:   a name goes in, pieces of text come out through a callback. The demangler recurses and
+ *          allocates on the stack as the name demands, so it runs on a stack of its own behind a
+ *          guard page: profep's threads have small ones.
+ * Writers: pep_demangle.  [normal]
+ * Readers: -
+ * Memory:  8 MiB of address space, of which what is used is touched; a second one when two
+ *          threads demangle at once. The text: the caller's arena.
+ * When full: NULL, so that the name stays as it is; names beyond 1,024 bytes are refused by
+ *          libiberty's own recursion limit (it would take stack in the square of the length).
+ */
+#include <libiberty/demangle.h>
+#include <setjmp.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#include "encoder/symbolize.h"
+#include "sampler/rt/atomics.h"
+#include "sampler/rt/os.h"
+
+#define NAME_BYTES_MAX 16384 /* longer ones are not names anybody reads */
+#define TEXT_BYTES_MAX 8192  /* a doubling name of 100 bytes would print for hours */
+#define STACK_BYTES ((size_t)8 << 20)
+#define GUARD_BYTES ((size_t)64 << 10)
+
+struct run {
+    const char *mangled;
+    size_t count; /* of text */
+    bool is_done;
+    void *abandon[5]; /* __builtin_setjmp's buffer */
+    char text[TEXT_BYTES_MAX];
+};
+
+static char *shared_stack; /* mapped at first use, kept */
+static int is_stack_taken; /* by the thread that demangles now */
+
+/* The demangler allocates nothing in callback mode, so leaving it in the middle loses nothing. */
+static void take_piece(const char *piece, size_t count, void *opaque) {
+    struct run *run = opaque;
+    if (count >= TEXT_BYTES_MAX - run->count)
+        __builtin_longjmp(run->abandon, 1);
+    memcpy(run->text + run->count, piece, count);
+    run->count += count;
+}
+
+static void demangle_now(void *opaque) {
+    struct run *run = opaque;
+    /* Rust first: its legacy form is also a valid C++ name. No DMGL_PARAMS: pprof and the flame
+     * graph show functions, not signatures. */
+    run->is_done = rust_demangle_callback(run->mangled, DMGL_NO_OPTS, take_piece, run) != 0;
+    if (run->is_done)
+        return;
+    run->count = 0;
+    run->is_done = cplus_demangle_v3_callback(run->mangled, DMGL_NO_OPTS, take_piece, run) != 0;
+}
+
+/* Calls function(argument) with the stack pointer at top, which is aligned to 16 bytes. */
+static void call_on_stack(char *top, void (*function)(void *), void *argument) {
+    __asm__ volatile("movq %%rsp, %%rbx\n\t"
+                     "movq %[top], %%rsp\n\t"
+                     "call *%[function]\n\t"
+                     "movq %%rbx, %%rsp"
+                     : "+D"(argument)
+                     : [top] "r"(top), [function] "r"(function)
+                     : "rax", "rbx", "rcx", "rdx", "rsi", "r8", "r9", "r10", "r11", "cc", "memory",
+                       "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8",
+                       "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
+}
+
+/* Not inlined: __builtin_longjmp must leave from another function than the one it lands in. */
+static __attribute__((noinline)) bool run_on(char *stack, struct run *run) {
+    if (__builtin_setjmp(run->abandon) != 0)
+        return false;
+    call_on_stack(stack + STACK_BYTES, demangle_now, run);
+    return run->is_done;
+}
+
+static char *map_stack(void) {
+    char *stack = pep_os_map(STACK_BYTES);
+    if (stack != NULL)
+        pep_os_call6(SYS_mprotect, (long)stack, GUARD_BYTES, PROT_NONE, 0, 0, 0);
+    return stack;
+}
+
+/* Runs on the kept stack, or on one made for this call while another thread uses that. */
+static bool run_somewhere(struct run *run) {
+    bool is_ours = pep_swap_acq_rel(&is_stack_taken, 1) == 0;
+    if (is_ours && shared_stack == NULL)
+        shared_stack = map_stack();
+    char *stack = is_ours ? shared_stack : map_stack();
+    bool is_done = stack != NULL && run_on(stack, run);
+    if (is_ours)
+        pep_store_release(&is_stack_taken, 0); /* pairs with the swap above */
+    else if (stack != NULL)
+        pep_os_unmap(stack, STACK_BYTES);
+    return is_done;
+}
+
+char *pep_demangle(struct pep_arena *arena, const char *text) {
+    if (text[0] != '_' || (text[1] != 'Z' && text[1] != 'R' && text[1] != '_'))
+        return NULL;
+    if (strnlen(text, NAME_BYTES_MAX) == NAME_BYTES_MAX)
+        return NULL;
+    struct run *job = pep_malloc(sizeof(*job));
+    if (job == NULL)
+        return NULL;
+    job->mangled = text;
+    job->count = 0;
+    job->is_done = false;
+    char *name = run_somewhere(job) && job->count > 0
+                     ? pep_arena_strndup(arena, job->text, job->count)
+                     : NULL;
+    pep_free(job);
+    return name;
+}

@@ -1,0 +1,119 @@
+#include "encoder/symbol_load.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "sampler/rt/os.h"
+
+#define VDSO_LIMIT_BYTES (256u << 10)
+#define HEADER_BYTES_MAX 4096 /* compared where there is no build-id */
+
+/* An object without a build-id is known by its ELF and program headers, which stand in its first
+ * page both in the file and in memory: offsets, addresses and sizes of everything. */
+static bool has_same_headers(const struct pep_elf *elf, const struct pep_mapping *mapping) {
+    uint8_t in_file[HEADER_BYTES_MAX], in_memory[HEADER_BYTES_MAX];
+    uint64_t size = sizeof(Elf64_Ehdr) + elf->segment_count * sizeof(Elf64_Phdr);
+    size = size < sizeof(in_file) ? size : sizeof(in_file);
+    if (elf->build_id[0] != '\0' || !pep_elf_read(elf, in_file, 0, size))
+        return false;
+    for (uint32_t i = 0; i < elf->segment_count; i++) {
+        const Elf64_Phdr *segment = &elf->segments[i];
+        if (segment->p_type == PT_LOAD && segment->p_offset == 0)
+            return pep_os_peek(in_memory, mapping->bias + segment->p_vaddr, size) == (long)size &&
+                   memcmp(in_file, in_memory, size) == 0;
+    }
+    return false;
+}
+
+static bool belongs_to(const struct pep_elf *elf, const struct pep_mapping *mapping) {
+    if (mapping->build_id[0] != '\0')
+        return strcmp(elf->build_id, mapping->build_id) == 0;
+    return has_same_headers(elf, mapping);
+}
+
+static bool open_and_check(struct pep_elf *elf, struct pep_arena *scratch, const char *path,
+                           const struct pep_mapping *mapping) {
+    if (pep_elf_open(elf, scratch, path) != 0)
+        return false;
+    if (belongs_to(elf, mapping))
+        return true;
+    pep_elf_close(elf);
+    return false;
+}
+
+/* The path, then what the kernel still knows of a file that was deleted or replaced. */
+static bool open_object(struct pep_elf *elf, struct pep_arena *scratch,
+                        const struct pep_mapping *mapping, bool is_main) {
+    char link[64];
+    if (mapping->path[0] == '/' && open_and_check(elf, scratch, mapping->path, mapping))
+        return true;
+    if (is_main && open_and_check(elf, scratch, "/proc/self/exe", mapping))
+        return true;
+    snprintf(link, sizeof(link), "/proc/self/map_files/%llx-%llx",
+             (unsigned long long)mapping->start, (unsigned long long)mapping->limit);
+    return open_and_check(elf, scratch, link, mapping);
+}
+
+/* The vDSO is nowhere but in memory. */
+static bool copy_vdso(struct pep_elf *elf, struct pep_arena *scratch,
+                      const struct pep_mapping *mapping) {
+    uint64_t start = mapping->start - mapping->file_offset;
+    uint64_t size = mapping->limit - start;
+    if (mapping->limit <= start || size > VDSO_LIMIT_BYTES)
+        return false;
+    void *image = pep_arena_alloc(scratch, size);
+    long got = image != NULL ? pep_os_peek(image, start, size) : 0;
+    return got > 0 && pep_elf_open_memory(elf, scratch, image, (size_t)got) == 0;
+}
+
+/* .symtab here or in the debug file; .dynsym always, it is small and has names that a debug file
+ * made by another tool may lack. */
+static int add_symbols(struct pep_symbol_file *file, struct pep_symbol_builder *builder,
+                       const struct pep_elf *elf) {
+    const Elf64_Shdr *symtab = pep_elf_section_typed(elf, SHT_SYMTAB);
+    int err = 0;
+    if (symtab != NULL) {
+        file->has_symtab = true;
+        err = pep_symbol_builder_add_section(builder, elf, symtab);
+    } else {
+        struct pep_elf debug;
+        if (elf->memory == NULL && pep_debug_file_open(&debug, elf, file->path, PEP_DEBUG_ROOT)) {
+            symtab = pep_elf_section_typed(&debug, SHT_SYMTAB);
+            file->has_symtab = symtab != NULL;
+            err = pep_symbol_builder_add_section(builder, &debug, symtab);
+            pep_elf_close(&debug);
+        }
+    }
+    if (err == 0)
+        err = pep_symbol_builder_add_section(builder, elf, pep_elf_section_typed(elf, SHT_DYNSYM));
+    if (err == 0)
+        err = pep_symbol_builder_add_plt(builder, elf);
+    return err;
+}
+
+int pep_symbol_file_load(struct pep_symbol_file *file, const struct pep_mapping *mapping,
+                         bool is_main) {
+    struct pep_arena scratch;
+    struct pep_elf elf;
+    pep_arena_init(&scratch, 0);
+    int err = -ENOENT;
+    file->is_matched = mapping->is_vdso ? copy_vdso(&elf, &scratch, mapping)
+                                        : open_object(&elf, &scratch, mapping, is_main);
+    if (file->is_matched) {
+        struct pep_symbol_builder builder;
+        pep_symbol_builder_init(&builder, &file->arena);
+        err = pep_fde_table_read(&file->fdes, &elf, &file->arena);
+        if (err == 0)
+            err = add_symbols(file, &builder, &elf);
+        int finished = pep_symbol_builder_finish(&builder, &file->fdes, &file->symbols);
+        err = err != 0 ? err : finished;
+        pep_elf_close(&elf);
+        file->texts = pep_arena_array(&file->arena, file->symbols.count + 1, sizeof(*file->texts));
+        if (file->texts == NULL)
+            err = -ENOMEM;
+    }
+    pep_arena_drop(&scratch);
+    return err;
+}

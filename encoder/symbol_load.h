@@ -1,0 +1,23 @@
+/*
+ * One ELF object's names, gathered from every place that may hold them.
+ *
+ * Model:   the file that the mapping came from is found and proven by its build-id; a file that
+ *          was replaced since gives no names at all rather than wrong ones.
+ * Writers: pep_symbol_file_load, behind the cache's lock.  [normal]
+ * Readers: symbol_file.c.
+ * Memory:  the file's arena; headers in a scratch arena.
+ * When full: -ENOMEM.
+ */
+#ifndef PEP_ENCODER_SYMBOL_LOAD_H
+#define PEP_ENCODER_SYMBOL_LOAD_H
+
+#include "encoder/symbol_file.h"
+
+#define PEP_DEBUG_ROOT "/usr/lib/debug"
+
+/* Fills symbols, fdes, texts and the flags of a new file. 0, -ENOENT when no file belongs to the
+ * mapping, or -ENOMEM. */
+int pep_symbol_file_load(struct pep_symbol_file *file, const struct pep_mapping *mapping,
+                         bool is_main);
+
+#endif

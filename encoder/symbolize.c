@@ -1,0 +1,219 @@
+#include "encoder/symbolize.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "encoder/symbol_file.h"
+
+#define MEMO_SLOTS_MIN 1024
+
+/* What an address was found to be; every address is looked up once a request. */
+struct memo {
+    uintptr_t pc;
+    struct pep_frame frame;
+};
+
+struct request {
+    struct pep_symbolizer symbolizer; /* first: what callers hold */
+    struct pep_arena *arena;
+    const struct pep_profile *profile; /* that files belong to */
+    struct pep_symbol_file **files;    /* [file_count] by mapping; NULL: not asked for yet */
+    uint32_t file_count;
+    bool has_perf_map;
+    struct pep_perf_map perf_map;
+    struct memo **memos; /* [memo_mask + 1], open addressing */
+    size_t memo_mask, memo_count;
+};
+
+static struct memo **memo_slot(const struct request *request, uintptr_t pc) {
+    size_t at = (size_t)(pc * UINT64_C(0x9e3779b97f4a7c15) >> 24) & request->memo_mask;
+    while (request->memos[at] != NULL && request->memos[at]->pc != pc)
+        at = (at + 1) & request->memo_mask;
+    return &request->memos[at];
+}
+
+/* Keeps the table at most half full. Without memory it stays as it is. */
+static void grow_memos(struct request *request) {
+    size_t slots = request->memos == NULL ? 0 : request->memo_mask + 1;
+    if (2 * request->memo_count < slots)
+        return;
+    size_t wanted = slots == 0 ? MEMO_SLOTS_MIN : 2 * slots;
+    struct memo **fresh = pep_arena_array(request->arena, wanted, sizeof(struct memo *));
+    if (fresh == NULL)
+        return;
+    struct memo **old = request->memos;
+    request->memos = fresh;
+    request->memo_mask = wanted - 1;
+    for (size_t i = 0; i < slots; i++) {
+        if (old[i] != NULL)
+            *memo_slot(request, old[i]->pc) = old[i];
+    }
+}
+
+static void remember(struct request *request, uintptr_t pc, const struct pep_frame *frame) {
+    grow_memos(request);
+    if (request->memos == NULL || request->memo_count > request->memo_mask / 2)
+        return;
+    struct memo *memo = pep_arena_alloc(request->arena, sizeof(*memo));
+    if (memo == NULL)
+        return;
+    *memo = (struct memo){.pc = pc, .frame = *frame};
+    *memo_slot(request, pc) = memo;
+    request->memo_count++;
+}
+
+static void name_frame(struct pep_frame *frame, const char *text, bool is_known) {
+    if (text == NULL)
+        return; /* no memory for a better one */
+    frame->name = text;
+    frame->system_name = text;
+    frame->is_known = is_known;
+}
+
+/* The file name in a path, without the mark of a deleted file. Owned by the arena. */
+static const char *module_name(struct pep_arena *arena, const char *path) {
+    static const char mark[] = " (deleted)";
+    const char *slash = strrchr(path, '/');
+    const char *base = slash != NULL && slash[1] != '\0' ? slash + 1 : path;
+    size_t length = strlen(base), cut = sizeof(mark) - 1;
+    if (length > cut && strcmp(base + length - cut, mark) == 0)
+        return pep_arena_strndup(arena, base, length - cut);
+    return base;
+}
+
+static bool is_main_file(const struct pep_profile *profile, const struct pep_mapping *mapping) {
+    uint32_t main = profile->main_mapping;
+    return main < profile->mapping_count &&
+           strcmp(profile->mappings[main].path, mapping->path) == 0;
+}
+
+static struct pep_symbol_file *file_of(struct request *request, uint32_t index) {
+    if (index >= request->file_count)
+        return NULL;
+    struct pep_symbol_file **slot = &request->files[index];
+    const struct pep_mapping *mapping = &request->profile->mappings[index];
+    if (*slot == NULL)
+        *slot = pep_symbol_file_take(mapping, is_main_file(request->profile, mapping));
+    return *slot;
+}
+
+static void look_up_jit(struct request *request, uintptr_t pc, struct pep_frame *frame) {
+    if (!request->has_perf_map) {
+        request->has_perf_map = true;
+        char path[64];
+        snprintf(path, sizeof(path), "/tmp/perf-%d.map", request->profile->pid);
+        (void)pep_perf_map_read(&request->perf_map, request->arena, path);
+    }
+    const struct pep_perf_entry *entry = pep_perf_map_find(&request->perf_map, pc);
+    if (entry != NULL) {
+        name_frame(frame, entry->name, true);
+        frame->start = entry->start;
+    }
+}
+
+static void look_up_file(struct request *request, uint32_t index, uintptr_t pc,
+                         struct pep_frame *frame) {
+    const struct pep_mapping *mapping = &request->profile->mappings[index];
+    uint64_t address = pc - mapping->bias; /* as in the file's headers */
+    const char *module = module_name(request->arena, mapping->path);
+    module = module != NULL ? module : "";
+    struct pep_symbol_file *file = file_of(request, index);
+    const struct pep_symbol *symbol =
+        file != NULL ? pep_symbol_table_find(&file->symbols, address) : NULL;
+    const struct pep_symbol_text *text = symbol != NULL ? pep_symbol_file_text(file, symbol) : NULL;
+    const struct pep_fde *fde = file != NULL ? pep_fde_table_find(&file->fdes, address) : NULL;
+    if (text != NULL) {
+        name_frame(frame, text->name, true);
+        frame->system_name = text->system_name;
+        frame->start = mapping->bias + symbol->start;
+    } else if (fde != NULL) {
+        name_frame(frame,
+                   pep_arena_printf(request->arena, "%s!fn_0x%llx", module,
+                                    (unsigned long long)fde->start),
+                   true);
+        frame->start = mapping->bias + fde->start;
+    } else {
+        name_frame(
+            frame,
+            pep_arena_printf(request->arena, "%s+0x%llx", module, (unsigned long long)address),
+            false);
+    }
+}
+
+static void look_up(struct request *request, uintptr_t pc, struct pep_frame *frame) {
+    *frame = (struct pep_frame){0};
+    name_frame(frame, "[unknown]", false);
+    const char *note = pep_profile_pc_note(pc);
+    if (note != NULL || pc < PEP_PC_FIRST_REAL) {
+        name_frame(frame, note, false);
+        return;
+    }
+    uint32_t index = pep_profile_mapping_of(request->profile, pc);
+    if (index == PEP_MAPPING_NONE || request->profile->mappings[index].is_jit) {
+        look_up_jit(request, pc, frame);
+        if (!frame->is_known && index != PEP_MAPPING_NONE)
+            name_frame(frame, "[anonymous code]", false); /* one node: addresses say nothing */
+        else if (!frame->is_known)
+            name_frame(frame, pep_arena_printf(request->arena, "0x%llx", (unsigned long long)pc),
+                       false);
+        return;
+    }
+    look_up_file(request, index, pc, frame);
+}
+
+static void drop_files(struct request *request) {
+    for (uint32_t i = 0; i < request->file_count; i++)
+        pep_symbol_file_drop(request->files[i]);
+    request->file_count = 0;
+}
+
+/* A symbolizer serves one profile; another one starts afresh. */
+static void turn_to(struct request *request, const struct pep_profile *profile) {
+    drop_files(request);
+    request->profile = profile;
+    request->has_perf_map = false;
+    request->perf_map = (struct pep_perf_map){0};
+    request->memos = NULL;
+    request->memo_count = 0;
+    request->files = pep_arena_array(request->arena, (size_t)profile->mapping_count + 1,
+                                     sizeof(struct pep_symbol_file *));
+    request->file_count = request->files != NULL ? profile->mapping_count : 0;
+}
+
+static int lookup(struct pep_symbolizer *symbolizer, const struct pep_profile *profile,
+                  uintptr_t pc, struct pep_frame *frames, int max) {
+    struct request *request = (struct request *)symbolizer;
+    if (max < 1)
+        return 0;
+    if (request->profile != profile)
+        turn_to(request, profile);
+    struct memo *memo = request->memos != NULL ? *memo_slot(request, pc) : NULL;
+    if (memo != NULL) {
+        frames[0] = memo->frame;
+        return 1;
+    }
+    look_up(request, pc, &frames[0]);
+    remember(request, pc, &frames[0]);
+    return 1;
+}
+
+struct pep_symbolizer *pep_symbolizer_begin(struct pep_arena *arena) {
+    struct request *request = pep_arena_alloc(arena, sizeof(*request));
+    if (request == NULL)
+        return NULL;
+    request->symbolizer.lookup = lookup;
+    request->arena = arena;
+    return &request->symbolizer;
+}
+
+void pep_symbolizer_end(struct pep_symbolizer *symbolizer) {
+    if (symbolizer == NULL)
+        return;
+    struct request *request = (struct request *)symbolizer;
+    drop_files(request);
+    request->profile = NULL;
+}
+
+void pep_symbolizer_after_fork_child(void) {
+    pep_symbol_cache_after_fork_child();
+}
