@@ -152,20 +152,12 @@ $(SO): $(SO).debug
 
 # -- tests ----------------------------------------------------------------------------------
 
-# Everything but preload/, as an archive: a test pulls in what it needs and nothing else.
-CORE_A := $(O)/obj/core.a
-CORE_GROUP = -Wl,--start-group $(CORE_A) $(ARCHIVES) $(NANOPB) -Wl,--end-group
-$(CORE_A): $(CORE_OBJ) $(GEN_OBJ)
-	$(call say,AR,$@)
-	@rm -f $@
-	$(Q)$(AR) rcs $@ $^
-
-$(O)/test/unit/%: test/unit/%.c $(call obj,$(UNIT_HELPER)) $(CORE_A) $(DEPS_STAMP)
+$(O)/test/unit/%: test/unit/%.c $(call obj,$(UNIT_HELPER)) $(CORE_OBJ) $(GEN_OBJ) $(DEPS_STAMP)
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -MT $@ -MF $@.d -o $@ $< $(filter %.o,$^) \
 	    $(call own_ldflags,$<) -Wl,--gc-sections \
-	    $(CORE_GROUP) -lcmocka -lm $(LDFLAGS)
+	    $(ARCHIVES) $(NANOPB) -lcmocka -lm $(LDFLAGS)
 
 $(O)/test/prog/%: test/prog/%.c
 	$(call say,LD,$@)
@@ -178,10 +170,10 @@ $(O)/test/prog/%: test/prog/%.cpp
 	@mkdir -p $(@D)
 	$(Q)$(CXX) -std=c++17 -O2 -g -o $@ $< $(call own_ldflags,$<) -lpthread -ldl
 
-$(O)/test/bench/%: test/bench/%.c $(CORE_A) $(DEPS_STAMP)
+$(O)/test/bench/%: test/bench/%.c $(CORE_OBJ) $(GEN_OBJ) $(DEPS_STAMP)
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $< -Wl,--gc-sections $(CORE_GROUP) \
+	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $< $(filter %.o,$^) -Wl,--gc-sections $(ARCHIVES) $(NANOPB) \
 	    $(call own_ldflags,$<) -lm $(LDFLAGS)
 
 progs: $(PROGS) ## the small target programs of the end-to-end tests

@@ -11,17 +11,18 @@
 #define PEP_ENCODER_CALLTREE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "encoder/symbolize.h"
 #include "sampler/profile.h"
 
 struct pep_calltree_node {
-    const char *name;                   /* function, thread or "all"; never NULL */
-    const char *module;                 /* base name of the mapping, "" when none */
-    const char *file;                   /* NULL when not known */
-    int64_t total, self;                /* of the chosen value type */
-    int64_t count_total;                /* of value type 0 (samples) */
+    const char *name;    /* function, thread or "all"; never NULL; UTF-8, no controls */
+    const char *module;  /* base name of the mapping, "" when none */
+    const char *file;    /* NULL when not known */
+    int64_t total, self; /* of the chosen value type */
+    int64_t count_total; /* of value type 0 (samples) */
     struct pep_calltree_node *children; /* first child, sorted by name */
     struct pep_calltree_node *next;     /* next sibling */
     uint32_t child_count;
@@ -40,5 +41,18 @@ struct pep_calltree_node *pep_calltree_build(struct pep_arena *arena,
                                              const struct pep_profile *profile,
                                              struct pep_symbolizer *symbolizer,
                                              const struct pep_calltree_options *options);
+
+/* What a walk tells: path[0] is the root, path[depth] the node. leave comes after the node's
+ * children and may be NULL. */
+struct pep_calltree_visitor {
+    void (*enter)(void *context, struct pep_calltree_node *const *path, size_t depth);
+    void (*leave)(void *context, struct pep_calltree_node *const *path, size_t depth);
+    void *context;
+};
+
+/* Every node, a parent before its children, without recursion: trees may be deeper than a small
+ * stack allows. False when memory for the path was refused. */
+bool pep_calltree_walk(struct pep_arena *arena, struct pep_calltree_node *root,
+                       const struct pep_calltree_visitor *visitor);
 
 #endif

@@ -25,10 +25,13 @@ struct pep_writer {
     uint64_t total_bytes; /* accepted so far */
 };
 
-/* All return nothing: look at writer->error when done. */
+/* All return nothing: look at writer->error when done. Numbers by pep_write_printf are integers: a
+ * host may have chosen a locale that writes 1.5 as 1,5. */
 void pep_write(struct pep_writer *writer, const void *bytes, size_t count);
 void pep_write_text(struct pep_writer *writer, const char *text);
 void pep_write_printf(struct pep_writer *writer, const char *format, ...) PEP_PRINTF(2, 3);
+/* The error becomes error, a negative errno, unless there is one already. */
+void pep_writer_fail(struct pep_writer *writer, int error);
 /* text with & < > " ' as XML entities and control characters as U+FFFD; bad UTF-8 likewise. */
 void pep_write_xml(struct pep_writer *writer, const char *text);
 /* text as a JSON string with its quotes; bad UTF-8 becomes U+FFFD; safe inside <script>. */
@@ -49,6 +52,8 @@ struct pep_gzip_writer {
     struct pep_writer *to;
     void *state; /* z_stream and buffers */
 };
+/* Level for whoever waits for the answer: several times faster than 6, a fifth larger. */
+#define PEP_GZIP_LEVEL_FAST 1
 int pep_gzip_writer_init(struct pep_gzip_writer *gzip, struct pep_writer *to, int level);
 /* Ends the stream and frees the state, also after an error. 0 or the first error. */
 int pep_gzip_writer_finish(struct pep_gzip_writer *gzip);

@@ -1,0 +1,33 @@
+/*
+ * A small profile and a symbolizer for the tests of the formats.
+ *
+ * Model:   three mappings (program, libc, one without names), two threads, recursion, an inlined
+ *          frame, hostile names, one note.
+ * Writers: -
+ * Readers: test_pprof, test_text, test_collapsed, test_calltree.  [normal]
+ * Memory:  static.
+ * When full: -
+ */
+#ifndef PEP_TEST_EXAMPLE_PROFILE_H
+#define PEP_TEST_EXAMPLE_PROFILE_H
+
+#include "encoder/encoders.h"
+
+#define EXAMPLE_TOTAL_NS 150000000
+
+extern const struct pep_profile example_profile;
+extern struct pep_symbolizer example_symbolizer;
+
+typedef void (*example_encoder)(const struct pep_encode_job *job);
+/* What an encoder makes of a profile with the example's symbolizer. The arena owns the bytes. */
+struct pep_buffer_writer example_encode(example_encoder encode, const struct pep_profile *profile,
+                                        struct pep_arena *arena);
+/* Compares with test/golden/NAME, or writes it when GOLDEN=1 is set; fails the test. */
+void example_golden(const char *name, const struct pep_buffer_writer *found);
+/* A private file with these bytes; the path is static. Compressed when is_gzip. */
+const char *example_file(const struct pep_buffer_writer *bytes, bool is_gzip,
+                         struct pep_arena *arena);
+/* Runs a command line; its output, at most size - 1 bytes, and its exit status. */
+int example_run(const char *command, char *output, size_t size);
+
+#endif
