@@ -152,12 +152,20 @@ $(SO): $(SO).debug
 
 # -- tests ----------------------------------------------------------------------------------
 
-$(O)/test/unit/%: test/unit/%.c $(call obj,$(UNIT_HELPER)) $(CORE_OBJ) $(GEN_OBJ) $(DEPS_STAMP)
+# Everything but preload/, as an archive: a test pulls in what it needs and nothing else.
+CORE_A := $(O)/obj/core.a
+CORE_GROUP = -Wl,--start-group $(CORE_A) $(ARCHIVES) $(NANOPB) -Wl,--end-group
+$(CORE_A): $(CORE_OBJ) $(GEN_OBJ)
+	$(call say,AR,$@)
+	@rm -f $@
+	$(Q)$(AR) rcs $@ $^
+
+$(O)/test/unit/%: test/unit/%.c $(call obj,$(UNIT_HELPER)) $(CORE_A) $(DEPS_STAMP)
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -MT $@ -MF $@.d -o $@ $< $(filter %.o,$^) \
 	    $(call own_ldflags,$<) -Wl,--gc-sections \
-	    $(ARCHIVES) $(NANOPB) -lcmocka -lm $(LDFLAGS)
+	    $(CORE_GROUP) -lcmocka -lm $(LDFLAGS)
 
 $(O)/test/prog/%: test/prog/%.c
 	$(call say,LD,$@)
@@ -170,10 +178,10 @@ $(O)/test/prog/%: test/prog/%.cpp
 	@mkdir -p $(@D)
 	$(Q)$(CXX) -std=c++17 -O2 -g -o $@ $< $(call own_ldflags,$<) -lpthread -ldl
 
-$(O)/test/bench/%: test/bench/%.c $(CORE_OBJ) $(GEN_OBJ) $(DEPS_STAMP)
+$(O)/test/bench/%: test/bench/%.c $(CORE_A) $(DEPS_STAMP)
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $< $(filter %.o,$^) -Wl,--gc-sections $(ARCHIVES) $(NANOPB) \
+	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $< -Wl,--gc-sections $(CORE_GROUP) \
 	    $(call own_ldflags,$<) -lm $(LDFLAGS)
 
 progs: $(PROGS) ## the small target programs of the end-to-end tests

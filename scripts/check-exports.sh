@@ -4,6 +4,7 @@ set -eu
 cd "$(dirname "$0")/.."
 so=${O:-build}/libprofep.so
 map=preload/exports.map
+[ -e "$map" ] || { echo "check-exports: no $map" && exit 1; }
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 nm -D --defined-only "$so" | awk '$2 != "A" { sub(/@.*/, "", $3); print $3 }' | sort -u >"$tmp/is"

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Our own objects never call the host's malloc, nor what calls it behind the scenes or has locks
 # and state of the host's: stdio, getenv, time zones, directory streams, the resolver, exit paths.
-# scripts/allow-malloc.txt holds the exceptions: object symbol reason. "*" as symbol covers a third
-# party's source inside the object, except for the malloc family.
+# scripts/allow-malloc.txt holds the exceptions: object symbol reason. "*" as object is any; "*" as
+# symbol covers a third party's source inside the object, except for the malloc family.
 set -eu
 cd "$(dirname "$0")/.."
 O=${O:-build}
@@ -39,8 +39,8 @@ awk -v banned_file="$tmp/banned" -v allow_file="$allow" '
         while ((getline line < allow_file) > 0)
             if (line !~ /^#/ && split(line, part, " ") >= 3) allowed[part[1] " " part[2]] = 1
     }
-    { used[$1 " " $2] = used[$1 " *"] = 1 }
-    !($2 in banned) || (($1 " " $2) in allowed) { next }
+    { used[$1 " " $2] = used[$1 " *"] = used["* " $2] = 1 }
+    !($2 in banned) || (($1 " " $2) in allowed) || (("* " $2) in allowed) { next }
     (($1 " *") in allowed) && $2 !~ /alloc|^free$|^v?asprintf$|^strn?dup$|memalign/ { next }
     { print "  " $1 " calls " $2; bad = 1 }
     END {
