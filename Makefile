@@ -233,7 +233,9 @@ tsan: ## unit tests under the thread sanitizer
 	    SANITIZE='-fsanitize=thread -DPEP_DEBUG'
 
 FUZZ_SECONDS ?= 20
-fuzz: $(FUZZERS) ## each fuzzer for FUZZ_SECONDS (20), from its corpus
+fuzz: ## each fuzzer for FUZZ_SECONDS (20), from its corpus
+	$(Q)scripts/deps --fuzz
+	$(Q)$(MAKE) --no-print-directory $(FUZZERS)
 	$(Q)for fuzzer in $(FUZZERS); do name=$$(basename $$fuzzer); \
 	    corpus=test/fuzz/corpus/$${name#fuzz_}; mkdir -p $(O)/fuzz/$$name; \
 	    printf '  FUZZ  %s\n' $$name; \
