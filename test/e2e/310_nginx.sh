@@ -1,0 +1,62 @@
+#!/bin/sh
+# nginx with workers: the master and every worker, forked without exec, answer on their own.
+# shellcheck source=test/e2e/lib.sh
+. "$(dirname "$0")/lib.sh"
+needs nginx curl jq go
+
+PORT=$(free_port)
+cat >"$TMP/nginx.conf" <<CONF
+daemon off;
+worker_processes 2;
+pid $TMP/nginx.pid;
+error_log $TMP/error.log;
+events { worker_connections 64; }
+http {
+    access_log off;
+    client_body_temp_path $TMP; proxy_temp_path $TMP; fastcgi_temp_path $TMP;
+    uwsgi_temp_path $TMP; scgi_temp_path $TMP;
+    server { listen 127.0.0.1:$PORT; location / { return 200 "served\n"; } }
+}
+CONF
+host nginx -c "$TMP/nginx.conf" -p "$TMP"
+MASTER=$HOST_PID
+check "nginx serves" within 5 curl -sf "http://127.0.0.1:$PORT/"
+
+workers() {
+    for file in "$RUNDIR"/*.json; do
+        pid=${file##*/}
+        pid=${pid%.json}
+        [ "$pid" = "$MASTER" ] || echo "$pid"
+    done
+}
+two_workers() {
+    [ "$(workers | wc -l)" -ge 2 ]
+}
+check "both workers published themselves" within 10 two_workers
+
+load() {
+    while curl -sf "http://127.0.0.1:$PORT/?[1-500]"; do :; done
+}
+background load
+SAMPLES=0
+for pid in $(workers); do
+    url=$(url_of "$pid") && ok "worker answers" || not_ok "worker $pid answers"
+    is "with its own command line" \
+        "$(curl -s "$url/debug/pprof/cmdline" | tr '\0' ' ' | grep -c nginx)" 1
+    curl -sf -o "$TMP/$pid.pb.gz" "$url/debug/pprof/profile?seconds=2&hz=1000" &
+    JOBS="${JOBS:-} $!"
+done
+for job in ${JOBS:-}; do
+    wait "$job" && ok "a worker's profile arrives" || not_ok "a worker's profile arrives"
+done
+for pid in $(workers); do
+    check "it keeps every rule" python3 "$ROOT/test/judge/pprof_strict.py" "$TMP/$pid.pb.gz"
+    n=$(python3 "$ROOT/test/judge/pprof_strict.py" --json "$TMP/$pid.pb.gz" |
+        jq '[.samples[].values[0]] | add // 0')
+    SAMPLES=$((SAMPLES + n))
+done
+[ "$SAMPLES" -gt 0 ] && ok "the workers were sampled ($SAMPLES)" || not_ok "workers were sampled"
+host_stop -QUIT
+is "nginx ends as ever" "$HOST_STATUS" 0
+is "no run file stays" "$(ls "$RUNDIR")" ""
+done_testing
