@@ -8,10 +8,7 @@ SOCK=$TMP/redis.sock
 host redis-server --port 0 --unixsocket "$SOCK" --save '' --appendonly no --dir "$TMP"
 check "redis serves" within 5 redis-cli -s "$SOCK" ping
 
-load() {
-    exec redis-benchmark -s "$SOCK" -q -n 100000000 -c 10 -P 4 -r 10000 -t set,get,lpush
-}
-background load
+background redis-benchmark -s "$SOCK" -q -n 100000000 -c 10 -P 4 -r 10000 -t set,get,lpush
 
 P=$URL/debug/pprof/profile
 check "a profile arrives" curl -sf -o "$TMP/p.pb.gz" "$P?seconds=2"
