@@ -21,7 +21,7 @@ struct family {
 static const struct family families[] = {
     {" cpu wall ", {{15, 28}, {31, 40}, {45, 53}, {352, 362}}, 0},
     {" heap allocs ", {{128, 150}, {92, 118}, {64, 82}, {158, 172}}, 0},
-    {" block ", {{206, 220}, {192, 203}, {176, 188}, {224, 236}}, 5},
+    {" block ", {{206, 220}, {192, 203}, {176, 188}, {222, 230}}, 7},
     {" mutex contention ", {{266, 280}, {284, 296}, {304, 318}, {248, 258}}, 8},
 };
 
@@ -118,8 +118,8 @@ uint32_t pep_flame_color_rgb(const char *profile_kind, uint32_t index, bool is_d
         return is_dark ? hsl(base_hue, 30, 540 + light * 20) : hsl(base_hue, 40, 780 + light * 20);
     const struct hues *hues = &family->hues[kind - PEP_FLAME_PROGRAM];
     uint32_t hue = hues->from + (hues->to - hues->from) * step / (SHADE_HUES - 1u);
-    uint32_t lift = family->lift * 10u;
+    uint32_t lift = family->lift * 10u + (kind == PEP_FLAME_JIT ? 30u : 0u);
     if (is_dark)
         return hsl(hue % 360, 620, 540 + light * 30 + lift);
-    return hsl(hue % 360, 880, 650 + light * 35 + lift);
+    return hsl(hue % 360, 880, 620 + light * 35 + lift);
 }

@@ -194,7 +194,7 @@ static void put_colors(struct image *image, bool is_dark) {
 static void put_style(struct image *image) {
     struct pep_writer *to = image->job->writer;
     pep_write_text(to, "<style>\n"
-                       "svg{color-scheme:light dark}\n"
+                       "svg{color-scheme:light dark;background:#fdfcfa}\n"
                        "text{font:11px ui-monospace,'DejaVu Sans Mono',Menlo,Consolas,monospace;"
                        "direction:ltr;unicode-bidi:isolate;white-space:pre}\n");
     pep_write_printf(to, "g text{fill:#%06x;pointer-events:none}\n", PEP_FLAME_TEXT_LIGHT);
@@ -203,9 +203,10 @@ static void put_style(struct image *image) {
                        ".note{font:11px ui-sans-serif,system-ui,'DejaVu Sans',sans-serif;"
                        "fill:#665c54}g:hover rect{stroke:#241d18}\n");
     put_colors(image, false);
-    pep_write_text(to, "@media(prefers-color-scheme:dark){\n"
-                       ".back{fill:#171412}.title{fill:#f3ede7}.note{fill:#aca198}"
-                       "g:hover rect{stroke:#f3ede7}\n");
+    pep_write_text(
+        to, "@media(prefers-color-scheme:dark){\n"
+            "svg{background:#171412}.back{fill:#171412}.title{fill:#f3ede7}.note{fill:#aca198}"
+            "g:hover rect{stroke:#f3ede7}\n");
     pep_write_printf(to, "g text{fill:#%06x}\n", PEP_FLAME_TEXT_DARK);
     put_colors(image, true);
     pep_write_text(to, "}\n</style>\n");
@@ -229,14 +230,17 @@ static void put_head(struct image *image) {
     pep_write_xml(to, image->job->title);
     pep_write_printf(to, "</text>\n<text class=\"note\" x=\"%d\" y=\"40\">", SIDE);
     if (profile->duration_ns > 0) {
+        pep_write_text(to, "Duration ");
         put_amount(to, profile->duration_ns, "nanoseconds");
-        pep_write_text(to, " long, ");
+        pep_write_text(to, " \xc2\xb7 ");
     }
-    put_amount(to, image->root->total, profile->types[image->value].unit);
     if (image->value != 0) {
-        pep_write_text(to, " in ");
-        put_amount(to, image->root->count_total, profile->types[0].unit);
+        pep_write_xml(to, profile->types[image->value].type);
+        pep_write_text(to, " ");
+        put_amount(to, image->root->total, profile->types[image->value].unit);
+        pep_write_text(to, " \xc2\xb7 ");
     }
+    put_amount(to, image->root->count_total, profile->types[0].unit);
     pep_write_text(to, image->root->total > 0 ? "</text>\n" : ": nothing to show</text>\n");
     for (uint32_t i = 0; i < profile->comment_count; i++) {
         pep_write_printf(to, "<text class=\"note\" x=\"%d\" y=\"%u\">", SIDE,
