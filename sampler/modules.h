@@ -9,6 +9,12 @@
  * Readers: the unwinder at any instruction (sorted array, no lock); the profile.  [signal]
  * Memory:  fixed mappings made at the first refresh; PEP_MODULES_MAX objects.
  * When full: further objects are not listed, counted modules_full; their frames stay addresses.
+ *
+ * The sorted array has a few copies, written in turn. A reader looks whether
+ * the copy it read was being rewritten meanwhile and starts over, at most a few times; it never
+ * waits, because a writer it interrupted never works on the newest copy. So 10^5 loads and
+ * unloads need no more memory than one. An object that comes back to its old place with the same
+ * contents gets its old number.
  */
 #ifndef PEP_SAMPLER_MODULES_H
 #define PEP_SAMPLER_MODULES_H
@@ -16,6 +22,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "sampler/rt/atomics.h"
 #include "sampler/rt/attrs.h"
 
 #define PEP_MODULES_MAX 8192
@@ -55,8 +62,22 @@ PEP_HOOK_SAFE bool pep_modules_is_armed(void);
 PEP_SIGNAL_SAFE const struct pep_module *pep_modules_find(uintptr_t pc);
 /* Rises whenever an object was unloaded; frame rules learnt before must be checked again. */
 PEP_SIGNAL_SAFE uint32_t pep_modules_generation(void);
-/* [start, limit) of libprofep.so's code; 0, 0 before the first refresh. */
+/* True inside libprofep.so's code; false before the first refresh. */
 PEP_SIGNAL_SAFE bool pep_modules_is_own(uintptr_t pc);
+/* [*start, *limit) of that code; 0, 0 when there is none. */
+PEP_SIGNAL_SAFE void pep_modules_own_range(uintptr_t *start, uintptr_t *limit);
+/* True when pc lay in executable memory at the last refresh: an object's code or JIT code. */
+PEP_SIGNAL_SAFE bool pep_modules_is_executable(uintptr_t pc);
+
+/* 1 for the ids of unloaded objects; what is_unloaded says, dense enough for the hot path. */
+extern uint8_t pep_modules_gone[PEP_MODULES_MAX + 1];
+static inline bool pep_modules_is_gone(pep_module_id id) {
+    return pep_load_relaxed(&pep_modules_gone[id]) != 0;
+}
+
+/* Executable memory that belongs to no object (JIT code), number i of the last refresh; false
+ * when there is none with that number. */
+bool pep_modules_get_code(uint32_t i, uintptr_t *start, uintptr_t *limit);
 
 /* Module number i+1, for i in [0, count). */
 uint32_t pep_modules_count(void);

@@ -1,0 +1,258 @@
+#include "sampler/unwind.h"
+
+#include <ucontext.h>
+
+#include "sampler/modules.h"
+#include "sampler/rt/counters.h"
+#include "sampler/rt/os.h"
+#include "sampler/unwind_guess.h"
+#include "sampler/unwind_learn.h"
+#include "sampler/unwind_memory.h"
+#include "sampler/unwind_rule.h"
+
+#define STEPS_MAX (2 * PEP_UNWIND_DEPTH_MAX) /* own frames take steps but no place */
+#define SIGNALS_MAX 16                       /* frames that may move the stack downwards */
+
+/* Offsets in ucontext_t at SP of a signal frame (sys/ucontext.h; the kernel's ABI). */
+#define UC_GREGS offsetof(ucontext_t, uc_mcontext.gregs)
+
+struct pep_unwind_scratch {
+    struct pep_unwind_memory memory;
+    struct pep_learner learner;
+};
+
+struct walk {
+    struct pep_unwind_memory *memory;
+    struct pep_learner *learner;
+    struct pep_learner_frame frame; /* pc: where the frame goes on */
+    bool is_exact;                  /* pc was interrupted, not called from */
+    bool is_slow;                   /* libunwind leaves every frame, all registers are followed */
+    bool needs_slow;                /* an odd frame needs registers that the rules do not follow */
+    bool is_complete;               /* the first frame was reached */
+    uintptr_t context;              /* ucontext_t of an exact frame; 0: none */
+    int signals;
+    uintptr_t own_start, own_bytes;
+};
+
+int pep_unwind_init(void) {
+    pep_learner_init();
+    return pep_rules_init();
+}
+
+size_t pep_unwind_scratch_bytes(void) {
+    return sizeof(struct pep_unwind_scratch);
+}
+
+/* The handler's own ucontext_t and those on the stack are read the same careful way. */
+PEP_SIGNAL_SAFE static bool read_gregs(struct walk *walk, uint64_t gregs[PEP_LEARNER_GREGS]) {
+    for (int i = 0; i < PEP_LEARNER_GREGS; i++)
+        if (!pep_unwind_load(walk->memory, walk->context + UC_GREGS + (uintptr_t)i * 8, &gregs[i]))
+            return false;
+    return true;
+}
+
+PEP_SIGNAL_SAFE static void give_registers(struct walk *walk) {
+    uint64_t gregs[PEP_LEARNER_GREGS];
+    bool has_all = walk->is_exact && walk->context != 0 && read_gregs(walk, gregs);
+    pep_learner_registers(walk->learner, &walk->frame, has_all ? gregs : NULL);
+}
+
+/* The interrupted frame below a signal trampoline: everything stands in the ucontext_t at SP. */
+PEP_SIGNAL_SAFE static bool leave_signal(struct walk *walk) {
+    struct pep_learner_frame next;
+    uintptr_t gregs = walk->frame.sp + UC_GREGS;
+    if (++walk->signals > SIGNALS_MAX ||
+        !pep_unwind_load(walk->memory, gregs + REG_RIP * 8, &next.pc) ||
+        !pep_unwind_load(walk->memory, gregs + REG_RSP * 8, &next.sp) ||
+        !pep_unwind_load(walk->memory, gregs + REG_RBP * 8, &next.bp))
+        return false;
+    walk->context = walk->frame.sp;
+    walk->frame = next;
+    walk->is_exact = true;
+    if (walk->is_slow)
+        give_registers(walk);
+    return true;
+}
+
+PEP_SIGNAL_SAFE static bool leave_blind(struct walk *walk) {
+    if (pep_guess_is_sigreturn(walk->memory, walk->frame.pc))
+        return leave_signal(walk);
+    if (!pep_guess_caller(walk->memory, walk->is_exact, &walk->frame))
+        return false;
+    walk->is_exact = false;
+    if (walk->is_slow)
+        give_registers(walk);
+    return true;
+}
+
+/* Only libunwind can leave this frame, or all of them. Where the rules do not follow a register
+ * that it asks for, the whole walk is done again by libunwind. */
+PEP_SIGNAL_SAFE static bool leave_odd(struct walk *walk, uintptr_t lookup) {
+    const struct pep_module *module = pep_modules_find(lookup);
+    struct pep_learner_frame next = walk->frame;
+    PEP_COUNT(unwind_slow, 1);
+    if (module == NULL)
+        return false;
+    if (!walk->learner->has_state || walk->learner->lookup != lookup)
+        (void)pep_learner_learn(walk->learner, module, lookup);
+    if (!walk->is_slow)
+        give_registers(walk);
+    bool is_signal = walk->learner->is_signal;
+    if (!pep_learner_apply(walk->learner, &next)) {
+        walk->needs_slow = !walk->is_slow;
+        return false;
+    }
+    if (is_signal ? ++walk->signals > SIGNALS_MAX : next.sp <= walk->frame.sp)
+        return false;
+    walk->frame = next;
+    walk->is_exact = is_signal;
+    walk->context = 0;
+    return true;
+}
+
+PEP_SIGNAL_SAFE __attribute__((noinline)) static struct pep_rule learn(struct walk *walk,
+                                                                       uintptr_t lookup) {
+    const struct pep_module *module = pep_modules_find(lookup);
+    if (module == NULL)
+        return (struct pep_rule){.kind = PEP_RULE_BLIND};
+    PEP_COUNT(unwind_slow, 1);
+    struct pep_rule rule = pep_learner_learn(walk->learner, module, lookup);
+    if (rule.kind != PEP_RULE_NONE && !pep_modules_is_gone(module->id))
+        pep_rules_add(lookup, rule);
+    return rule;
+}
+
+/* The CFA of a plain rule, 0 when it cannot be read. */
+PEP_SIGNAL_SAFE static inline uintptr_t cfa_of(struct walk *walk, struct pep_rule rule) {
+    uintptr_t offset = (uintptr_t)((int64_t)rule.cfa * 8), value;
+    switch (rule.kind) {
+    case PEP_RULE_SP:
+        return walk->frame.sp + offset;
+    case PEP_RULE_BP:
+        return walk->frame.bp + offset;
+    case PEP_RULE_SP_DEREF:
+        return pep_unwind_load(walk->memory, walk->frame.sp + offset, &value)
+                   ? value + rule.plus * 8
+                   : 0;
+    case PEP_RULE_BP_DEREF:
+        return pep_unwind_load(walk->memory, walk->frame.bp + offset, &value)
+                   ? value + rule.plus * 8
+                   : 0;
+    default:
+        return 0;
+    }
+}
+
+PEP_SIGNAL_SAFE static inline bool leave_plain(struct walk *walk, struct pep_rule rule) {
+    struct pep_learner_frame next = {.bp = walk->frame.bp};
+    next.sp = cfa_of(walk, rule);
+    if (pep_unlikely(next.sp <= walk->frame.sp))
+        return false;
+    if (!pep_unwind_load(walk->memory, next.sp - 8, &next.pc))
+        return false;
+    uintptr_t offset = (uintptr_t)((int64_t)rule.bp * 8);
+    if (rule.bp_kind == PEP_RULE_BP_CFA) {
+        if (!pep_unwind_load(walk->memory, next.sp + offset, &next.bp))
+            return false;
+    } else if (rule.bp_kind == PEP_RULE_BP_BP) {
+        if (!pep_unwind_load(walk->memory, walk->frame.bp + offset, &next.bp))
+            return false;
+    } else if (rule.bp_kind == PEP_RULE_BP_LOST) {
+        next.bp = 0;
+    }
+    walk->frame = next;
+    walk->is_exact = false;
+    return true;
+}
+
+PEP_SIGNAL_SAFE __attribute__((noinline)) static bool
+leave_other(struct walk *walk, struct pep_rule rule, uintptr_t lookup) {
+    switch (rule.kind) {
+    case PEP_RULE_END:
+        walk->is_complete = true;
+        return false;
+    case PEP_RULE_SIGNAL:
+        return leave_signal(walk);
+    case PEP_RULE_BLIND:
+        return leave_blind(walk);
+    case PEP_RULE_NONE:
+        return false;
+    default:
+        return leave_odd(walk, lookup);
+    }
+}
+
+/* Fills pcs with what is left from the walk's frame on; the number filled. */
+PEP_SIGNAL_SAFE static int run(struct walk *walk, uintptr_t *pcs, int max) {
+    int count = 0;
+    for (int steps = 0; steps < STEPS_MAX; steps++) {
+        uintptr_t lookup = walk->frame.pc - !walk->is_exact;
+        bool is_own = lookup - walk->own_start < walk->own_bytes;
+        if (!is_own) {
+            if (pep_unlikely(count == max)) {
+                pcs[max - 1] = PEP_PC_TRUNCATED;
+                PEP_COUNT(unwind_truncated, 1);
+                walk->is_complete = true;
+                return max;
+            }
+            pcs[count++] = lookup < PEP_PC_FIRST_REAL ? (uintptr_t)PEP_PC_UNKNOWN : lookup;
+        }
+        struct pep_rule rule = pep_rules_find(lookup);
+        if (pep_unlikely(rule.kind == PEP_RULE_NONE || walk->is_slow))
+            rule = learn(walk, lookup);
+        if (rule.kind == PEP_RULE_SIGNAL && !is_own)
+            pcs[count - 1] = walk->frame.pc; /* nobody called a trampoline */
+        bool is_plain = rule.kind >= PEP_RULE_SP && rule.kind <= PEP_RULE_BP_DEREF;
+        if (is_plain && walk->is_slow)
+            rule.kind = PEP_RULE_ODD;
+        if (!(is_plain && !walk->is_slow ? leave_plain(walk, rule)
+                                         : leave_other(walk, rule, lookup)))
+            return count;
+        if (walk->frame.pc == 0) {
+            walk->is_complete = true; /* a stack that somebody ended by hand */
+            return count;
+        }
+    }
+    return count;
+}
+
+PEP_SIGNAL_SAFE static void begin(struct walk *walk, const struct pep_regs *regs) {
+    walk->frame = (struct pep_learner_frame){.pc = regs->pc, .sp = regs->sp, .bp = regs->bp};
+    walk->is_exact = true;
+    walk->context = (uintptr_t)regs->ucontext;
+    walk->needs_slow = walk->is_complete = false;
+    walk->signals = 0;
+    if (walk->is_slow)
+        give_registers(walk);
+}
+
+PEP_SIGNAL_SAFE int pep_unwind(const struct pep_regs *regs, const struct pep_stack_range *stack,
+                               struct pep_unwind_scratch *scratch, uintptr_t *pcs, int max) {
+    struct walk walk = {.memory = &scratch->memory, .learner = &scratch->learner};
+    uintptr_t own_limit;
+    if (max < 1)
+        return 0;
+    /* Below SP only the rest of its page is sure to be there: the red zone begins in it. */
+    uintptr_t lo = 0, hi = 0;
+    if (regs->sp >= stack->lo && regs->sp < stack->hi) {
+        lo = regs->sp & ~(uintptr_t)4095;
+        lo = lo < stack->lo ? stack->lo : lo;
+        hi = stack->hi;
+    }
+    pep_unwind_memory_begin(&scratch->memory, lo, hi);
+    pep_learner_begin(&scratch->learner, &scratch->memory);
+    pep_modules_own_range(&walk.own_start, &own_limit);
+    walk.own_bytes = own_limit - walk.own_start;
+    begin(&walk, regs);
+    int count = run(&walk, pcs, max);
+    if (pep_unlikely(walk.needs_slow && regs->ucontext != NULL)) {
+        walk.is_slow = true;
+        begin(&walk, regs);
+        count = run(&walk, pcs, max);
+    }
+    if (!walk.is_complete)
+        PEP_COUNT(unwind_partial, 1);
+    if (count == 0)
+        pcs[count++] = PEP_PC_UNKNOWN;
+    return count;
+}

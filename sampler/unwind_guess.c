@@ -1,0 +1,93 @@
+#include "sampler/unwind_guess.h"
+
+#include "sampler/modules.h"
+#include "sampler/rt/os.h"
+
+#define FRAME_BYTES_MAX (1 << 20) /* a frame larger than this is not believed */
+#define NEAR_BYTES (256u << 20)
+
+/* e8 rel32, or ff /2 in its lengths of 2 to 7 bytes (Intel SDM volume 2, CALL and ModR/M). */
+PEP_SIGNAL_SAFE bool pep_guess_is_after_call(struct pep_unwind_memory *memory, uintptr_t address) {
+    uint8_t b[7];
+    if (address < sizeof(b) || !pep_unwind_read(memory, address - sizeof(b), b, sizeof(b)))
+        return false;
+    if (b[2] == 0xe8)
+        return true;
+    for (int length = 2; length <= 7; length++) {
+        const uint8_t *p = b + sizeof(b) - length;
+        if (p[0] != 0xff || (p[1] >> 3 & 7) != 2)
+            continue;
+        int mode = p[1] >> 6, rm = p[1] & 7;
+        bool has_sib = mode != 3 && rm == 4;
+        int expected = 2 + has_sib;
+        if (mode == 1)
+            expected += 1;
+        else if (mode == 2 || (mode == 0 && rm == 5))
+            expected += 4;
+        else if (mode == 0 && has_sib && (p[2] & 7) == 5)
+            expected += 4;
+        if (expected == length)
+            return true;
+    }
+    return false;
+}
+
+/* JIT code made since the last refresh is not in the table; near the frame it is believed. */
+PEP_SIGNAL_SAFE static bool is_return_address(struct pep_unwind_memory *memory, uintptr_t address,
+                                              uintptr_t pc) {
+    if (address < 4096 || pep_unwind_is_direct(memory, address))
+        return false;
+    bool is_near = address - pc + NEAR_BYTES < 2 * (uintptr_t)NEAR_BYTES;
+    if (!pep_modules_is_executable(address - 1) && !(is_near && pep_modules_find(pc) == NULL))
+        return false;
+    return pep_guess_is_after_call(memory, address);
+}
+
+/* BP points to the saved BP, the return address lies above it. */
+PEP_SIGNAL_SAFE static bool follow_bp(struct pep_unwind_memory *memory,
+                                      struct pep_learner_frame *frame) {
+    uintptr_t bp = frame->bp, saved, address;
+    if (bp < frame->sp || bp - frame->sp > FRAME_BYTES_MAX || bp % 8 != 0)
+        return false;
+    if (!pep_unwind_load(memory, bp, &saved) || !pep_unwind_load(memory, bp + 8, &address) ||
+        !is_return_address(memory, address, frame->pc))
+        return false;
+    *frame = (struct pep_learner_frame){.pc = address, .sp = bp + 16, .bp = saved};
+    return true;
+}
+
+PEP_SIGNAL_SAFE bool pep_guess_caller(struct pep_unwind_memory *memory, bool is_leaf,
+                                      struct pep_learner_frame *frame) {
+    uintptr_t address;
+    /* At a function's first instruction, or in one that needs no frame, the return address lies
+     * at SP; after "push" one word above. Stale words there are rare enough, and a frame whose
+     * BP is good is preferred when BP was just set (BP == SP). */
+    for (uintptr_t at = frame->sp; is_leaf && frame->bp != frame->sp && at <= frame->sp + 8;
+         at += 8) {
+        if (!pep_unwind_load(memory, at, &address) ||
+            !is_return_address(memory, address, frame->pc))
+            continue;
+        frame->pc = address;
+        frame->sp = at + 8;
+        return true;
+    }
+    return follow_bp(memory, frame);
+}
+
+PEP_SIGNAL_SAFE bool pep_guess_is_sigreturn(struct pep_unwind_memory *memory, uintptr_t pc) {
+    static const uint8_t form[2][9] = {
+        {0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05}, /* mov $15,%rax; syscall */
+        {0xb8, 0x0f, 0, 0, 0, 0x0f, 0x05}};            /* mov $15,%eax; syscall */
+    static const size_t sizes[2] = {9, 7};
+    uint8_t code[9];
+    for (int i = 0; i < 2; i++) {
+        if (!pep_unwind_read(memory, pc, code, sizes[i]))
+            return false;
+        size_t same = 0;
+        while (same < sizes[i] && code[same] == form[i][same])
+            same++;
+        if (same == sizes[i])
+            return true;
+    }
+    return false;
+}
