@@ -4,14 +4,11 @@
  * Model:   candidates in a fixed order; the first that provably belongs to the object is taken.
  * Writers: pep_debug_file_open.  [normal]
  * Readers: -
- * Memory:  paths on the stack; headers in the object's arena.
+ * Memory:  paths and headers: the arena of the object's headers.
  * When full: false.
  *
  * Source: gdb manual, "Debugging Information in Separate Files".
  */
-#include <fcntl.h>
-#include <limits.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "encoder/symbol_file.h"
@@ -19,20 +16,21 @@
 
 #define DEBUGLINK_LIMIT_BYTES 4096
 
-static bool build_id_path(char *path, size_t size, const char *build_id, const char *root) {
+/* NULL when there is no build-id or no memory. */
+static const char *build_id_path(struct pep_arena *arena, const char *build_id, const char *root) {
     if (strlen(build_id) < 4)
-        return false;
-    int length = snprintf(path, size, "%s/.build-id/%.2s/%s.debug", root, build_id, build_id + 2);
-    return length > 0 && (size_t)length < size;
+        return NULL;
+    return pep_arena_printf(arena, "%s/.build-id/%.2s/%s.debug", root, build_id, build_id + 2);
 }
 
 bool pep_debug_file_exists(const char *build_id, const char *root) {
-    char path[PATH_MAX];
-    if (!build_id_path(path, sizeof(path), build_id, root))
-        return false;
-    int fd = pep_elf_open_file(path, 0);
+    struct pep_arena scratch;
+    pep_arena_init(&scratch, 0);
+    const char *path = build_id_path(&scratch, build_id, root);
+    int fd = path != NULL ? pep_elf_open_file(path, 0) : -1;
     if (fd >= 0)
         pep_os_close(fd);
+    pep_arena_drop(&scratch);
     return fd >= 0;
 }
 
@@ -69,9 +67,8 @@ static const char *read_debuglink(const struct pep_elf *object, uint32_t *crc) {
 
 bool pep_debug_file_open(struct pep_elf *debug, const struct pep_elf *object, const char *path,
                          const char *root) {
-    char text[PATH_MAX];
-    if (build_id_path(text, sizeof(text), object->build_id, root) &&
-        open_candidate(debug, object, text, NULL))
+    const char *text = build_id_path(object->arena, object->build_id, root);
+    if (text != NULL && open_candidate(debug, object, text, NULL))
         return true;
     uint32_t crc;
     const char *link = read_debuglink(object, &crc);
@@ -80,10 +77,9 @@ bool pep_debug_file_open(struct pep_elf *debug, const struct pep_elf *object, co
         return false;
     const struct { const char *root, *folder; } places[] = {{"", ""}, {"", "/.debug"}, {root, ""}};
     for (size_t i = 0; i < PEP_COUNT_OF(places); i++) {
-        int length = snprintf(text, sizeof(text), "%s%.*s%s/%s", places[i].root,
-                              (int)(slash - path), path, places[i].folder, link);
-        if (length > 0 && (size_t)length < sizeof(text) &&
-            open_candidate(debug, object, text, &crc))
+        text = pep_arena_printf(object->arena, "%s%.*s%s/%s", places[i].root, (int)(slash - path),
+                                path, places[i].folder, link);
+        if (text != NULL && open_candidate(debug, object, text, &crc))
             return true;
     }
     return false;

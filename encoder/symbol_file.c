@@ -1,8 +1,6 @@
 #include "encoder/symbol_file.h"
 
 #include <errno.h>
-#include <limits.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "encoder/symbol_load.h"

@@ -1,8 +1,6 @@
 #include "encoder/symbol_load.h"
 
 #include <errno.h>
-#include <limits.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "sampler/rt/os.h"
@@ -46,14 +44,14 @@ static bool open_and_check(struct pep_elf *elf, struct pep_arena *scratch, const
 /* The path, then what the kernel still knows of a file that was deleted or replaced. */
 static bool open_object(struct pep_elf *elf, struct pep_arena *scratch,
                         const struct pep_mapping *mapping, bool is_main) {
-    char link[64];
     if (mapping->path[0] == '/' && open_and_check(elf, scratch, mapping->path, mapping))
         return true;
     if (is_main && open_and_check(elf, scratch, "/proc/self/exe", mapping))
         return true;
-    snprintf(link, sizeof(link), "/proc/self/map_files/%llx-%llx",
-             (unsigned long long)mapping->start, (unsigned long long)mapping->limit);
-    return open_and_check(elf, scratch, link, mapping);
+    const char *link =
+        pep_arena_printf(scratch, "/proc/self/map_files/%llx-%llx",
+                         (unsigned long long)mapping->start, (unsigned long long)mapping->limit);
+    return link != NULL && open_and_check(elf, scratch, link, mapping);
 }
 
 /* The vDSO is nowhere but in memory. */

@@ -1,6 +1,5 @@
 #include "encoder/symbolize.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "encoder/symbol_file.h"
@@ -100,9 +99,10 @@ static struct pep_symbol_file *file_of(struct request *request, uint32_t index) 
 static void look_up_jit(struct request *request, uintptr_t pc, struct pep_frame *frame) {
     if (!request->has_perf_map) {
         request->has_perf_map = true;
-        char path[64];
-        snprintf(path, sizeof(path), "/tmp/perf-%d.map", request->profile->pid);
-        (void)pep_perf_map_read(&request->perf_map, request->arena, path);
+        const char *path =
+            pep_arena_printf(request->arena, "/tmp/perf-%d.map", request->profile->pid);
+        if (path != NULL)
+            (void)pep_perf_map_read(&request->perf_map, request->arena, path);
     }
     const struct pep_perf_entry *entry = pep_perf_map_find(&request->perf_map, pc);
     if (entry != NULL) {
