@@ -167,6 +167,12 @@ $(O)/test/unit/%: test/unit/%.c $(call obj,$(UNIT_HELPER)) $(CORE_A) $(DEPS_STAM
 	    $(call own_ldflags,$<) -Wl,--gc-sections \
 	    $(CORE_GROUP) -lcmocka -lm $(LDFLAGS)
 
+# The one program that links the product's objects: the server without the preload.
+$(O)/test/prog/serve: test/prog/serve.c $(CORE_A) $(DEPS_STAMP)
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $< -Wl,--gc-sections $(CORE_GROUP) -lm $(LDFLAGS)
+
 $(O)/test/prog/%: test/prog/%.c
 	$(call say,LD,$@)
 	@mkdir -p $(@D)

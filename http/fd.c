@@ -1,0 +1,64 @@
+#include "http/fd.h"
+
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include "sampler/rt/os.h"
+
+/* Close to the top of what select(2) could still hold, but clear of the low numbers that a host
+ * counts on getting (open after close(0), "close everything from 3"). */
+static int highest_floor(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > 1024)
+        limit.rlim_cur = 1024;
+    return (int)limit.rlim_cur - 64;
+}
+
+static int move_high(int number) {
+    int floor = highest_floor();
+    if (floor < PEP_FD_FLOOR)
+        floor = PEP_FD_FLOOR;
+    int high = pep_os_fcntl(number, F_DUPFD_CLOEXEC, floor);
+    if (high < 0)
+        high = pep_os_fcntl(number, F_DUPFD_CLOEXEC, PEP_FD_FLOOR);
+    if (high < 0) {
+        pep_os_fcntl(number, F_SETFD, FD_CLOEXEC);
+        return number;
+    }
+    pep_os_close(number);
+    return high;
+}
+
+static bool identify(int number, struct pep_fd *fd) {
+    struct stat status;
+    if (fstat(number, &status) != 0)
+        return false;
+    fd->device = status.st_dev;
+    fd->inode = status.st_ino;
+    return true;
+}
+
+struct pep_fd pep_fd_take(int number) {
+    struct pep_fd fd = PEP_FD_NONE;
+    if (number < 0)
+        return fd;
+    fd.number = number < PEP_FD_FLOOR ? move_high(number) : number;
+    if (!identify(fd.number, &fd)) {
+        pep_os_close(fd.number);
+        fd.number = -1;
+    }
+    return fd;
+}
+
+bool pep_fd_is_ours(const struct pep_fd *fd) {
+    struct pep_fd now;
+    return fd->number >= 0 && identify(fd->number, &now) && now.device == fd->device &&
+           now.inode == fd->inode;
+}
+
+void pep_fd_drop(struct pep_fd *fd) {
+    if (pep_fd_is_ours(fd))
+        pep_os_close(fd->number);
+    fd->number = -1;
+}

@@ -1,0 +1,34 @@
+/*
+ * Descriptors that live in somebody else's table.
+ *
+ * Model:   a descriptor and what it was (device, inode). The host may close it or put another
+ *          file in its place at any time, so it is looked at before every use; one that is not
+ *          ours any more is forgotten, never closed.
+ * Writers: profep's own threads; fork.  [normal]
+ * Readers: the same.
+ * Memory:  none.
+ * When full: a descriptor stays low when no high number is free.
+ */
+#ifndef PEP_HTTP_FD_H
+#define PEP_HTTP_FD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define PEP_FD_FLOOR 100
+
+struct pep_fd {
+    int number; /* -1: none */
+    uint64_t device, inode;
+};
+
+#define PEP_FD_NONE ((struct pep_fd){.number = -1})
+
+/* Takes a descriptor over: moves it to PEP_FD_FLOOR or above, close-on-exec. */
+struct pep_fd pep_fd_take(int number);
+/* True while the number is still that very file. Does not count. */
+bool pep_fd_is_ours(const struct pep_fd *fd);
+/* Closes it if it is ours and forgets it. */
+void pep_fd_drop(struct pep_fd *fd);
+
+#endif

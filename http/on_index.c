@@ -1,0 +1,71 @@
+/*
+ * /debug/pprof/: what can be asked, from the table of routes. All links are relative, so the page
+ * works behind a prefix.
+ */
+#include <string.h>
+
+#include "assets.h"
+#include "http/routes.h"
+#include "sampler/rt/os.h"
+
+static void write_title(struct pep_writer *writer) {
+    char comm[17] = "";
+    if (pep_os_read_file("/proc/self/comm", comm, sizeof(comm)) <= 0)
+        comm[0] = '\0';
+    comm[strcspn(comm, "\n")] = '\0';
+    pep_write_text(writer, "<title>");
+    pep_write_xml(writer, comm);
+    pep_write_printf(writer, " %d: profiles</title>\n<h1>", pep_os_getpid());
+    pep_write_xml(writer, comm);
+    pep_write_printf(writer, " %d</h1>\n", pep_os_getpid());
+    pep_write_text(writer,
+                   "<p class=\"what\">Profiles of the running program, by libprofep.</p>\n");
+}
+
+static void write_table(struct pep_writer *writer) {
+    pep_write_text(writer, "<table>\n<tr><th>Count</th><th>Profile</th></tr>\n");
+    for (size_t i = 0; i < pep_routes_count; i++)
+        if (pep_routes[i].title)
+            pep_write_printf(writer,
+                             "<tr><td class=\"count\">0</td><td><a href=\"%s\">%s</a></td></tr>\n",
+                             pep_routes[i].link, pep_routes[i].title);
+    pep_write_text(writer,
+                   "</table>\n<p>Five seconds of CPU: "
+                   "<a href=\"profile?seconds=5&amp;format=html\">flame graph</a>, "
+                   "<a href=\"profile?seconds=5&amp;format=svg\">picture</a>, "
+                   "<a href=\"profile?seconds=5&amp;format=top\">table</a>, "
+                   "<a href=\"profile?seconds=5&amp;format=collapsed\">stacks</a>, "
+                   "<a href=\"profile?seconds=5&amp;format=pprof\">profile.proto</a>.</p>\n");
+}
+
+static void write_help(struct pep_writer *writer) {
+    pep_write_text(writer, "<dl>\n");
+    for (size_t i = 0; i < pep_routes_count; i++) {
+        const struct pep_route *route = &pep_routes[i];
+        if (!route->title)
+            continue;
+        pep_write_printf(writer, "<dt>%s</dt>\n<dd>", route->title);
+        pep_write_xml(writer, route->help);
+        for (const struct pep_param *param = route->params; param->name; param++) {
+            pep_write_printf(writer, "<br><code>%s</code>: ", param->name);
+            pep_write_xml(writer, param->values);
+            pep_write_text(writer, "; ");
+            pep_write_xml(writer, param->help);
+        }
+        pep_write_text(writer, "</dd>\n");
+    }
+    pep_write_text(writer,
+                   "</dl>\n<p>The profiler about itself: <a href=\"../profep\">counters and "
+                   "settings</a>.</p>\n</html>\n");
+}
+
+void pep_on_index(struct pep_exchange *exchange) {
+    struct pep_writer *writer = &exchange->response->writer;
+    pep_response_start(exchange->response, 200, "text/html; charset=utf-8");
+    pep_response_header(exchange->response, "Content-Security-Policy",
+                        "default-src 'none'; style-src 'unsafe-inline'");
+    pep_write(writer, pep_asset_index_head_html, pep_asset_index_head_html_size);
+    write_title(writer);
+    write_table(writer);
+    write_help(writer);
+}

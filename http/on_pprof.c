@@ -1,0 +1,110 @@
+/*
+ * /debug/pprof/profile and cmdline, as Go's net/http/pprof answers them.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include "http/render.h"
+#include "http/routes.h"
+#include "sampler/cpu.h"
+#include "sampler/rt/attrs.h"
+#include "sampler/rt/os.h"
+
+/* As much as a kernel lets a program be started with, by default. */
+#define CMDLINE_BYTES_MAX (2u << 20)
+
+struct wanted {
+    struct pep_window window;
+    enum pep_format format;
+};
+
+/* The sentence for a 400, or NULL when every parameter is good. */
+static const char *read_params(const struct pep_exchange *exchange, struct wanted *wanted) {
+    const struct pep_request *request = exchange->request;
+    const char *hz = pep_request_param(request, "hz");
+    const char *format = pep_request_param(request, "format");
+    const char *thread = pep_request_param(request, "thread");
+    int64_t number = exchange->service->hz;
+    wanted->format = pep_request_accept(pep_request_header(request, "Accept", NULL));
+    if (hz && !pep_request_number(hz, PEP_CPU_HZ_MIN, PEP_CPU_HZ_MAX, &number))
+        return "hz must be a whole number from 1 to 10000.";
+    if (format && !pep_request_format(format, &wanted->format))
+        return "format must be one of pprof, svg, html, collapsed, text, top.";
+    if (thread && (!*thread || strlen(thread) > PEP_REQUEST_THREAD_MAX))
+        return "thread must be a thread id or a part of a thread's name, up to 64 bytes.";
+    wanted->window =
+        (struct pep_window){.hz = (uint32_t)number,
+                            .seconds = pep_request_seconds(pep_request_param(request, "seconds")),
+                            .thread = thread,
+                            .client = exchange->client};
+    return NULL;
+}
+
+static void explain(struct pep_response *response, int error) {
+    if (error == -ENOMEM)
+        pep_response_error(response, 503, "Not enough memory for this profile.");
+    else if (error == -ECONNRESET)
+        response->writer.error = error;
+    else
+        pep_response_error(response, 500, "The CPU sampler could not be started.");
+}
+
+void pep_on_profile(struct pep_exchange *exchange) {
+    struct pep_response *response = exchange->response;
+    struct pep_profile *profile;
+    struct wanted wanted;
+    const char *sentence = read_params(exchange, &wanted);
+    if (sentence) {
+        pep_response_error(response, 400, sentence);
+        return;
+    }
+    if (exchange->request->method == PEP_HEAD) {
+        pep_render_head(response, wanted.format, "profile");
+        response->is_length_unknown = true;
+        return;
+    }
+    int error = pep_window_cpu(exchange->arena, &wanted.window, &profile);
+    if (error) {
+        explain(response, error);
+        return;
+    }
+    pep_render_head(response, wanted.format, "profile");
+    pep_render_body(response, wanted.format, profile, exchange->arena);
+}
+
+/* The kernel gives a program's arguments each with a NUL behind it; a program that writes a title
+ * over them may leave more. Neither belongs to Go's form. */
+static long read_cmdline(struct pep_arena *arena, char **text) {
+    long used = 0, count = 0;
+    int fd = pep_os_open("/proc/self/cmdline", O_RDONLY | O_CLOEXEC, 0);
+    if (fd < 0)
+        return fd;
+    for (size_t size = 4096; size <= CMDLINE_BYTES_MAX; size *= 8) {
+        *text = pep_arena_alloc(arena, size);
+        if (!*text)
+            break;
+        used = 0;
+        do {
+            count = pep_os_pread(fd, *text + used, size - (size_t)used, used);
+            used += count > 0 ? count : 0;
+        } while (count > 0 && (size_t)used < size);
+        if ((size_t)used < size)
+            break;
+    }
+    pep_os_close(fd);
+    while (used > 0 && (*text)[used - 1] == '\0')
+        used--;
+    return *text ? used : -ENOMEM;
+}
+
+void pep_on_cmdline(struct pep_exchange *exchange) {
+    struct pep_response *response = exchange->response;
+    char *text = NULL;
+    long count = read_cmdline(exchange->arena, &text);
+    pep_response_start(response, 200, "text/plain; charset=utf-8");
+    if (count > 0)
+        pep_write(&response->writer, text, (size_t)count);
+    else
+        pep_write_text(&response->writer, program_invocation_name);
+}

@@ -1,0 +1,58 @@
+/*
+ * /debug/profep, the profiler about itself, and /healthz.
+ */
+#include <string.h>
+#include <time.h>
+
+#include "http/routes.h"
+#include "http/version.h"
+#include "sampler/cpu.h"
+#include "sampler/rt/counters.h"
+#include "sampler/rt/os.h"
+
+void pep_on_health(struct pep_exchange *exchange) {
+    pep_response_start(exchange->response, 200, "text/plain; charset=utf-8");
+    pep_write_text(&exchange->response->writer, "ok\n");
+}
+
+static void write_sampler(struct pep_writer *writer) {
+    struct pep_cpu_state state = {0};
+    pep_cpu_state(&state);
+    pep_write_printf(writer,
+                     "  \"sampler\": {\"signal\": %d, \"hz\": %u, \"windows\": %u, "
+                     "\"threads_perf\": %u, \"threads_timer\": %u, \"threads_none\": %u, "
+                     "\"note\": ",
+                     state.signal, state.hz, state.windows, state.threads_perf, state.threads_timer,
+                     state.threads_none);
+    pep_write_json_string(writer, state.note ? state.note : "");
+    pep_write_text(writer, "},\n");
+}
+
+static void write_counters(struct pep_writer *writer) {
+    pep_write_text(writer, "  \"counters\": {");
+    for (int i = 0; i < PEP_COUNTER_COUNT; i++) {
+        uint64_t value = __atomic_load_n(&pep_counter_values[i], __ATOMIC_RELAXED);
+        pep_write_printf(writer, "%s\n    \"%s\": {\"value\": %llu, \"help\": ", i ? "," : "",
+                         pep_counter_name((enum pep_counter)i), (unsigned long long)value);
+        pep_write_json_string(writer, pep_counter_help((enum pep_counter)i));
+        pep_write_text(writer, "}");
+    }
+    pep_write_text(writer, "\n  },\n");
+}
+
+void pep_on_self(struct pep_exchange *exchange) {
+    const struct pep_service *service = exchange->service;
+    struct pep_writer *writer = &exchange->response->writer;
+    const char *config = service->describe ? service->describe() : NULL;
+    pep_response_start(exchange->response, 200, "application/json");
+    pep_response_header(exchange->response, "Cache-Control", "no-store");
+    pep_write_printf(writer,
+                     "{\n  \"version\": \"%s\",\n  \"pid\": %d,\n  \"listen\": ", PEP_VERSION,
+                     pep_os_getpid());
+    pep_write_json_string(writer, service->url ? service->url : "");
+    pep_write_printf(writer, ",\n  \"connections\": %u,\n  \"default_hz\": %u,\n",
+                     service->connections, service->hz);
+    write_sampler(writer);
+    write_counters(writer);
+    pep_write_printf(writer, "  \"config\": %s\n}\n", config ? config : "{}");
+}

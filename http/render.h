@@ -1,0 +1,26 @@
+/*
+ * A profile in the wanted format, written to an answer.
+ *
+ * Model:   content type and encoder follow from the format; this is the one table of both.
+ * Writers: the connection's thread.  [normal]
+ * Readers: -
+ * Memory:  the request's arena.
+ * When full: the answer is an error, or is cut when it had begun.
+ */
+#ifndef PEP_HTTP_RENDER_H
+#define PEP_HTTP_RENDER_H
+
+#include "http/request.h"
+#include "http/response.h"
+#include "sampler/profile.h"
+
+/* The headers of a 200 in that format; name is the file's ("profile"). */
+void pep_render_head(struct pep_response *response, enum pep_format format, const char *name);
+/* Encodes profile as the body. The writer's error tells how it went. */
+void pep_render_body(struct pep_response *response, enum pep_format format,
+                     const struct pep_profile *profile, struct pep_arena *arena);
+/* The same into any writer, for a file. 0 or -errno. */
+int pep_render_to(struct pep_writer *writer, enum pep_format format,
+                  const struct pep_profile *profile, struct pep_arena *arena);
+
+#endif

@@ -1,0 +1,113 @@
+#include "http/routes.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "sampler/rt/attrs.h"
+
+#define READ (PEP_GET | PEP_HEAD)
+
+static void on_index_without_slash(struct pep_exchange *exchange) {
+    const char *query = exchange->request->query;
+    char *to = pep_arena_printf(exchange->arena, "/debug/pprof/%s%s", *query ? "?" : "", query);
+    pep_response_start(exchange->response, 301, "text/html; charset=utf-8");
+    pep_response_header(exchange->response, "Location", to ? to : "/debug/pprof/");
+}
+
+static void on_root(struct pep_exchange *exchange) {
+    pep_response_start(exchange->response, 301, "text/html; charset=utf-8");
+    pep_response_header(exchange->response, "Location", "/debug/pprof/");
+}
+
+const struct pep_route pep_routes[] = {
+    {"/", READ, NULL, NULL, "Leads to the index.", {{0}}, on_root},
+    {"/debug/pprof", READ, NULL, NULL, "Leads to the index.", {{0}}, on_index_without_slash},
+    {"/debug/pprof/", READ, NULL, NULL, "The index of profiles.", {{0}}, pep_on_index},
+    {"/debug/pprof/cmdline",
+     READ,
+     "cmdline",
+     "cmdline",
+     "The command line of this program, its arguments separated by NUL bytes.",
+     {{0}},
+     pep_on_cmdline},
+    {"/debug/pprof/profile",
+     READ,
+     "profile",
+     "profile",
+     "Where the CPU time goes. A browser gets the flame graph, a tool gets profile.proto.",
+     {{"seconds", "1 and up", "how long to look (30)"},
+      {"hz", "1 to 10000", "samples a second of CPU time, for each thread"},
+      {"format", "pprof, svg, html, collapsed, text, top", "overrides the Accept header"},
+      {"thread", "a tid or a part of a name", "only these threads"}},
+     pep_on_profile},
+    {"/debug/pprof/symbol",
+     READ | PEP_POST,
+     "symbol",
+     "symbol",
+     "Names for addresses: 0x401136+0x401150 as the query or as the body of a POST.",
+     {{0}},
+     pep_on_symbol},
+    {"/debug/profep",
+     READ,
+     NULL,
+     NULL,
+     "The profiler about itself, as JSON: counters of every loss, sampler, settings.",
+     {{0}},
+     pep_on_self},
+    {"/healthz", READ, NULL, NULL, "Says ok.", {{0}}, pep_on_health},
+};
+const size_t pep_routes_count = PEP_COUNT_OF(pep_routes);
+
+static const struct pep_route *find(const char *path) {
+    for (size_t i = 0; i < pep_routes_count; i++)
+        if (strcmp(pep_routes[i].path, path) == 0)
+            return &pep_routes[i];
+    return NULL;
+}
+
+static const char *allow_of(unsigned methods) {
+    return methods & PEP_POST ? "GET, HEAD, POST" : "GET, HEAD";
+}
+
+/* What a browser asks before a request with a token, from an origin that was allowed by name. */
+static void answer_preflight(struct pep_exchange *exchange, const struct pep_route *route) {
+    pep_response_start(exchange->response, 204, NULL);
+    pep_response_header(exchange->response, "Access-Control-Allow-Methods",
+                        allow_of(route->methods));
+    pep_response_header(exchange->response, "Access-Control-Allow-Headers", "Authorization");
+}
+
+static void refuse_method(struct pep_exchange *exchange, const struct pep_route *route) {
+    char sentence[96];
+    snprintf(sentence, sizeof(sentence), "This path answers %s only.", allow_of(route->methods));
+    pep_response_error(exchange->response, 405, sentence);
+    pep_response_header(exchange->response, "Allow", allow_of(route->methods));
+}
+
+static void dispatch(struct pep_exchange *exchange, const struct pep_verdict *verdict) {
+    const struct pep_request *request = exchange->request;
+    const struct pep_route *route = find(request->path);
+    if (!route && strncmp(request->path, "/debug/pprof/", 13) == 0)
+        pep_response_error(exchange->response, 404, "Unknown profile");
+    else if (!route)
+        pep_response_error(exchange->response, 404, "There is nothing at this path.");
+    else if (request->method == PEP_OPTIONS && verdict->origin)
+        answer_preflight(exchange, route);
+    else if (!(request->method & route->methods))
+        refuse_method(exchange, route);
+    else
+        route->handle(exchange);
+}
+
+void pep_routes_serve(struct pep_exchange *exchange) {
+    struct pep_verdict verdict = pep_access_check(&exchange->service->access, exchange->request);
+    struct pep_response *response = exchange->response;
+    if (verdict.status) {
+        pep_response_error(response, verdict.status, verdict.sentence);
+        if (verdict.status == 401)
+            pep_response_header(response, "WWW-Authenticate", "Bearer");
+    } else {
+        response->origin = verdict.origin;
+        dispatch(exchange, &verdict);
+    }
+}

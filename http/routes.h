@@ -1,0 +1,71 @@
+/*
+ * What may be asked here: one table.
+ *
+ * Model:   path, methods, parameters, handler, help. The index page, the 404s, the 405s and the
+ *          documentation come from it.
+ * Writers: -
+ * Readers: the connection's thread; the index page.  [normal]
+ * Memory:  static.
+ * When full: -
+ */
+#ifndef PEP_HTTP_ROUTES_H
+#define PEP_HTTP_ROUTES_H
+
+#include <stddef.h>
+
+#include "http/access.h"
+#include "http/request.h"
+#include "http/response.h"
+#include "http/window.h"
+
+/* What handlers may know of the server. */
+struct pep_service {
+    uint32_t hz;                   /* default rate of CPU profiles */
+    const char *url;               /* where we listen */
+    const char *(*describe)(void); /* JSON object, or NULL */
+    struct pep_access access;
+    uint32_t connections; /* being served now */
+};
+
+/* One request and its answer. */
+struct pep_exchange {
+    const struct pep_service *service;
+    struct pep_request *request;
+    struct pep_response *response;
+    struct pep_arena *arena;
+    struct pep_client *client;
+    /* Reads the body of a POST: bytes, 0 at the end, or -errno. */
+    long (*read_body)(struct pep_exchange *exchange, void *to, size_t max);
+};
+
+struct pep_param {
+    const char *name, *values, *help; /* name NULL ends a list */
+};
+
+#define PEP_ROUTE_PARAMS_MAX 5
+
+struct pep_route {
+    const char *path;
+    unsigned methods;  /* enum pep_method */
+    const char *title; /* in the index; NULL: not listed there */
+    const char *link;  /* relative to the index */
+    const char *help;  /* one sentence */
+    struct pep_param params[PEP_ROUTE_PARAMS_MAX];
+    void (*handle)(struct pep_exchange *exchange);
+};
+
+extern const struct pep_route pep_routes[];
+extern const size_t pep_routes_count;
+
+/* Checks access, finds the route, runs its handler. The answer still has to be ended. */
+void pep_routes_serve(struct pep_exchange *exchange);
+
+/* Handlers, one group a file: on_pprof.c, on_symbol.c, on_index.c, on_self.c. */
+void pep_on_index(struct pep_exchange *exchange);
+void pep_on_profile(struct pep_exchange *exchange);
+void pep_on_cmdline(struct pep_exchange *exchange);
+void pep_on_symbol(struct pep_exchange *exchange);
+void pep_on_self(struct pep_exchange *exchange);
+void pep_on_health(struct pep_exchange *exchange);
+
+#endif

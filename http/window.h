@@ -1,0 +1,40 @@
+/*
+ * Take, wait, take, subtract: the shape of every timed profile.
+ *
+ * Model:   a window is two readings of counters that only rise, so any number may overlap.
+ * Writers: the connection's thread.  [normal]
+ * Readers: the same.
+ * Memory:  the request's arena.
+ * When full: -ENOMEM.
+ */
+#ifndef PEP_HTTP_WINDOW_H
+#define PEP_HTTP_WINDOW_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "sampler/profile.h"
+
+#define PEP_WINDOW_SLICE_NS 100000000ull
+
+/* Whoever waits for the window; tests pass a fake. */
+struct pep_client {
+    /* Waits up to that long; false as soon as nobody wants the answer any more. */
+    bool (*wait)(struct pep_client *client, uint64_t ns);
+};
+
+struct pep_window {
+    uint32_t hz;
+    int64_t seconds;
+    const char *thread; /* filter, NULL: all */
+    struct pep_client *client;
+};
+
+/* Runs a CPU window and leaves its profile. 0; -ECONNRESET: the client left; -ENOMEM; or what
+ * pep_cpu_begin answered. The sampler is let go in every case. */
+int pep_window_cpu(struct pep_arena *arena, const struct pep_window *window,
+                   struct pep_profile **profile);
+/* A profile without samples: modules as they are now, for looking addresses up. */
+struct pep_profile *pep_window_modules(struct pep_arena *arena);
+
+#endif
