@@ -5,18 +5,16 @@
  *          and accepted range, then the default. Never a failed start.
  * Writers: pep_config_load.  [normal]
  * Readers: everybody, afterwards constant.
- * Memory:  static; strings point into the environment as it was at the start, copied.
- * When full: -
+ * Memory:  static; the texts are copies, because programs overwrite their environment.
+ * When full: a text that does not fit is a wrong value.
  */
 #ifndef PEP_PRELOAD_CONFIG_H
 #define PEP_PRELOAD_CONFIG_H
 
-#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
-/* X(field, ENVIRONMENT, kind, default, minimum, maximum, flag, argument, help)
- * kind: TEXT, NUMBER, CHOICE (minimum is the list "a|b"). The flag is profep-run's.
- * The complete table stands in config.c's twin config.def, which scripts read too. */
+/* Texts are NULL when not set and without default. The table stands in config.def. */
 struct pep_config {
     const char *listen;
     const char *rundir;
@@ -25,15 +23,22 @@ struct pep_config {
     const char *allow_host;
     const char *allow_origin;
     const char *log;
-    const char *output; /* PROFEP_OUTPUT: file for the whole run's profile; NULL: none */
+    const char *output; /* file for the whole run's profile; NULL: none */
     uint32_t hz;
-    int signal;
-    int cpu_engine; /* enum pep_cpu_choice */
-    bool children;  /* PROFEP_CHILDREN=all */
+    uint32_t signal;     /* 0: chosen at the start */
+    uint32_t cpu_engine; /* enum pep_cpu_choice */
+    uint32_t children;   /* 0: descendants are left alone */
 };
 
+/* Set by the constructor that wants to be found again below: see init.c. Not a setting. */
+#define PEP_CONFIG_MARK "PROFEP_MARK"
+
 extern struct pep_config pep_config;
-/* Reads environ; safe before main. */
-void pep_config_load(char **environment);
+
+/* Reads an environment; safe before main. Starts the log, so that it can complain. */
+void pep_config_load(char *const *environment);
+/* All settings as a JSON object, the token hidden. Static storage, rebuilt on each call: for one
+ * thread at a time. */
+const char *pep_config_describe(void);
 
 #endif

@@ -1,0 +1,225 @@
+#include "preload/config.h"
+
+#include <stdbool.h>
+#include <string.h>
+
+#include "http/server.h"
+#include "sampler/rt/attrs.h"
+#include "sampler/rt/log.h"
+
+enum kind { TEXT, NUMBER, CHOICE };
+
+struct setting {
+    const char *name;
+    enum kind kind;
+    const char *fallback;
+    const char *accepted;
+    size_t offset;
+};
+
+#define PEP_SETTING(field, name, kind, fallback, accepted, flag, argument, help) \
+    {name, kind, fallback, accepted, offsetof(struct pep_config, field)},
+static const struct setting settings[] = {
+#include "preload/config.def"
+};
+#undef PEP_SETTING
+
+struct pep_config pep_config;
+
+/* Copies of the texts. PATH_MAX for the longest, and as much again for all others. */
+static char texts[12288];
+static size_t texts_used;
+
+static void *field_of(const struct setting *setting) {
+    return (char *)&pep_config + setting->offset;
+}
+
+static bool set_text(const struct setting *setting, const char *value) {
+    const char **field = field_of(setting);
+    if (*value == '\0') {
+        *field = NULL;
+        return true;
+    }
+    if (field == &pep_config.listen && !pep_server_listen_is_valid(value))
+        return false;
+    size_t size = strlen(value) + 1;
+    if (size > sizeof(texts) - texts_used)
+        return false;
+    memcpy(texts + texts_used, value, size);
+    *field = texts + texts_used;
+    texts_used += size;
+    return true;
+}
+
+/* Decimal digits up to limit; the character after them goes to end. -1 when there are none. */
+static long parse_number(const char *text, const char **end) {
+    long number = 0;
+    const char *at = text;
+    for (; *at >= '0' && *at <= '9'; at++) {
+        if (number < 1000000000)
+            number = number * 10 + (*at - '0');
+    }
+    *end = at;
+    return at == text ? -1 : number;
+}
+
+static bool set_number(const struct setting *setting, const char *value) {
+    const char *end;
+    long low = parse_number(setting->accepted, &end);
+    long high = parse_number(end + 2, &end);
+    long number = parse_number(value, &end);
+    if (number < low || number > high || *end != '\0')
+        return false;
+    *(uint32_t *)field_of(setting) = (uint32_t)number;
+    return true;
+}
+
+static bool set_choice(const struct setting *setting, const char *value) {
+    const size_t size = strlen(value);
+    uint32_t index = 0;
+    for (const char *at = setting->accepted; *at != '\0'; index++) {
+        size_t width = strcspn(at, "|");
+        if (width == size && memcmp(at, value, size) == 0) {
+            *(uint32_t *)field_of(setting) = index;
+            return true;
+        }
+        at += width + (at[width] == '|');
+    }
+    return false;
+}
+
+static bool set(const struct setting *setting, const char *value) {
+    switch (setting->kind) {
+    case NUMBER:
+        return set_number(setting, value);
+    case CHOICE:
+        return set_choice(setting, value);
+    default:
+        return set_text(setting, value);
+    }
+}
+
+/* The value when entry is "name=value", else NULL. */
+static const char *value_of(const char *entry, const char *name, size_t name_size) {
+    if (strncmp(entry, name, name_size) != 0 || entry[name_size] != '=')
+        return NULL;
+    return entry + name_size + 1;
+}
+
+static void load_entry(const char *entry) {
+    for (size_t i = 0; i < PEP_COUNT_OF(settings); i++) {
+        const struct setting *setting = &settings[i];
+        const char *value = value_of(entry, setting->name, strlen(setting->name));
+        if (!value)
+            continue;
+        if (*value != '\0' && !set(setting, value))
+            pep_log("%s=%.200s is not accepted (%s); using %s", setting->name, value,
+                    setting->accepted, *setting->fallback ? setting->fallback : "none");
+        return;
+    }
+    if (!value_of(entry, PEP_CONFIG_MARK, strlen(PEP_CONFIG_MARK)))
+        pep_log("%.*s is not a setting of profep; ignored", (int)strcspn(entry, "="), entry);
+}
+
+void pep_config_load(char *const *environment) {
+    static const char prefix[] = "PROFEP_";
+    texts_used = 0;
+    for (size_t i = 0; i < PEP_COUNT_OF(settings); i++)
+        (void)set(&settings[i], settings[i].fallback);
+    if (!environment)
+        return;
+    /* The log first: the others may have something to say. */
+    for (char *const *entry = environment; *entry; entry++) {
+        if (value_of(*entry, "PROFEP_LOG", sizeof("PROFEP_LOG") - 1))
+            load_entry(*entry);
+    }
+    pep_log_init(pep_config.log);
+    for (char *const *entry = environment; *entry; entry++) {
+        if (strncmp(*entry, prefix, sizeof(prefix) - 1) == 0 &&
+            !value_of(*entry, "PROFEP_LOG", sizeof("PROFEP_LOG") - 1))
+            load_entry(*entry);
+    }
+}
+
+/* -- as JSON -------------------------------------------------------------------------------- */
+
+struct text {
+    char *data;
+    size_t size, used;
+};
+
+static void put(struct text *text, char c) {
+    if (text->used + 1 < text->size)
+        text->data[text->used++] = c;
+}
+
+static void put_plain(struct text *text, const char *from) {
+    for (; *from; from++)
+        put(text, *from);
+}
+
+/* Settings are paths and names: what is not plain ASCII becomes \u00XX, byte by byte. */
+static void put_string(struct text *text, const char *from) {
+    static const char digits[] = "0123456789abcdef";
+    put(text, '"');
+    for (; *from; from++) {
+        unsigned char c = (unsigned char)*from;
+        if (c >= 0x20 && c < 0x7f && c != '"' && c != '\\' && c != '<') {
+            put(text, (char)c);
+            continue;
+        }
+        put_plain(text, "\\u00");
+        put(text, digits[c >> 4]);
+        put(text, digits[c & 15]);
+    }
+    put(text, '"');
+}
+
+static void put_number(struct text *text, uint32_t number) {
+    char digits[10];
+    size_t count = 0;
+    do {
+        digits[count++] = (char)('0' + number % 10);
+        number /= 10;
+    } while (number > 0);
+    while (count > 0)
+        put(text, digits[--count]);
+}
+
+static void put_choice(struct text *text, const struct setting *setting, uint32_t index) {
+    const char *at = setting->accepted;
+    for (; index > 0; index--)
+        at += strcspn(at, "|") + 1;
+    put(text, '"');
+    for (size_t i = 0, width = strcspn(at, "|"); i < width; i++)
+        put(text, at[i]);
+    put(text, '"');
+}
+
+static void put_value(struct text *text, const struct setting *setting) {
+    if (setting->kind == NUMBER)
+        put_number(text, *(uint32_t *)field_of(setting));
+    else if (setting->kind == CHOICE)
+        put_choice(text, setting, *(uint32_t *)field_of(setting));
+    else if (!*(const char **)field_of(setting))
+        put_plain(text, "null");
+    else if (field_of(setting) == (void *)&pep_config.token)
+        put_string(text, "(hidden)");
+    else
+        put_string(text, *(const char **)field_of(setting));
+}
+
+const char *pep_config_describe(void) {
+    /* Six bytes a character at worst, and the names. */
+    static char json[sizeof(texts) * 6 + 1024];
+    struct text text = {.data = json, .size = sizeof(json)};
+    for (size_t i = 0; i < PEP_COUNT_OF(settings); i++) {
+        put(&text, i == 0 ? '{' : ',');
+        put_string(&text, settings[i].name);
+        put(&text, ':');
+        put_value(&text, &settings[i]);
+    }
+    put(&text, '}');
+    json[text.used] = '\0';
+    return json;
+}

@@ -1,0 +1,234 @@
+/*
+ * The guest enters and leaves: constructor, destructor, fork. The order of everything.
+ *
+ * Model:   the constructor decides whether to wake up at all, then makes in order: settings, the
+ *          environment for descendants, threads, the signal, fork handlers, and last the agent.
+ * Writers: the main thread before main; the forking thread in a child.  [normal]
+ * Readers: the hooks.
+ * Memory:  static.
+ * When full: what could not be made is logged, and the host runs without it.
+ */
+#include "preload/init.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <pthread.h>
+#include <sys/auxv.h>
+#include <unistd.h>
+
+#include "http/record.h"
+#include "http/server.h"
+#include "preload/config.h"
+#include "preload/environment.h"
+#include "preload/real.h"
+#include "sampler/cpu.h"
+#include "sampler/modules.h"
+#include "sampler/rt/arena.h"
+#include "sampler/rt/atomics.h"
+#include "sampler/rt/log.h"
+#include "sampler/rt/os.h"
+#include "sampler/thread.h"
+
+/* How old a process must be before it listens, when it is one of many: a child. */
+#define CHILD_DELAY_NS 1000000000ull
+
+static int is_awake;
+static int process_pid;    /* whose state this is; a child of vfork has another */
+static bool is_descendant; /* started below a preloaded process, or forked from one */
+static bool is_agent_running;
+
+static PEP_TLS bool is_starting_own;
+static PEP_TLS bool fork_was_unmasked;
+
+PEP_SIGNAL_SAFE bool pep_init_is_awake(void) {
+    return pep_load_acquire(&is_awake) != 0;
+}
+
+PEP_SIGNAL_SAFE bool pep_init_is_this_process(void) {
+    return pep_os_getpid() == pep_load_relaxed(&process_pid);
+}
+
+PEP_HOOK_SAFE bool pep_init_is_starting_own(void) {
+    return is_starting_own;
+}
+
+/* -- the agent ------------------------------------------------------------------------------ */
+
+static void start_server(void) {
+    struct pep_server_options options = {.listen = pep_config.listen,
+                                         .rundir = pep_config.rundir,
+                                         .service = pep_config.service,
+                                         .token = pep_config.token,
+                                         .allow_host = pep_config.allow_host,
+                                         .allow_origin = pep_config.allow_origin,
+                                         .hz = pep_config.hz,
+                                         .delay_ns = is_descendant ? CHILD_DELAY_NS : 0,
+                                         .describe = pep_config_describe};
+    int error = pep_server_start(&options);
+    if (error)
+        pep_log("the listener could not be started: error %d", -error);
+}
+
+/* Without %p the file is the first process's alone. */
+static bool is_recording_wanted(void) {
+    return pep_config.output && (!is_descendant || pep_record_is_per_process(pep_config.output));
+}
+
+static void start_recording(void) {
+    int error = pep_record_start(pep_config.output, pep_config.hz);
+    if (error)
+        pep_log("PROFEP_OUTPUT=%s cannot be recorded: error %d", pep_config.output, -error);
+    else
+        pep_hook_signal_guard();
+}
+
+void pep_init_agent_start(void) {
+    if (is_agent_running)
+        return;
+    is_agent_running = true;
+    is_starting_own = true;
+    if (is_recording_wanted() && !pep_record_is_active())
+        start_recording();
+    start_server();
+    is_starting_own = false;
+}
+
+void pep_init_agent_stop(void) {
+    if (!is_agent_running)
+        return;
+    is_agent_running = false;
+    pep_server_stop();
+}
+
+bool pep_init_agent_is_running(void) {
+    return is_agent_running;
+}
+
+void pep_init_agent_restart_in_child(void) {
+    if (!pep_init_is_awake() || !pep_config.children || !pep_init_is_this_process())
+        return;
+    int saved_errno = errno;
+    pep_init_agent_start();
+    errno = saved_errno;
+}
+
+/* -- fork ----------------------------------------------------------------------------------- */
+
+/* Our signal is kept out of fork(2), which older kernels begin again for each signal. Registered
+ * early, so this is the last handler before and the first after. */
+static void before_fork(void) {
+    fork_was_unmasked = pep_hook_signal_mask();
+}
+
+static void after_fork_parent(void) {
+    pep_hook_signal_unmask(fork_was_unmasked);
+}
+
+void pep_init_after_fork_child(void) {
+    if (!pep_init_is_awake())
+        return;
+    pep_store_relaxed(&process_pid, pep_os_getpid());
+    is_descendant = true;
+    is_agent_running = false;
+    pep_malloc_after_fork();
+    pep_modules_after_fork();
+    pep_cpu_after_fork_child();
+    pep_threads_after_fork();
+    pep_server_after_fork_child();
+    pep_record_after_fork_child();
+}
+
+static void after_fork_child(void) {
+    pep_init_after_fork_child();
+    pep_hook_signal_unmask(fork_was_unmasked);
+}
+
+/* -- start ---------------------------------------------------------------------------------- */
+
+/* Sanitizers own memory, threads and signals in ways that bear no second guest. */
+extern void __asan_init(void) __attribute__((weak));
+extern void __tsan_init(void) __attribute__((weak));
+extern void __msan_init(void) __attribute__((weak));
+extern void __hwasan_init(void) __attribute__((weak));
+
+static bool has_sanitizer(void) {
+    return __asan_init || __tsan_init || __msan_init || __hwasan_init;
+}
+
+/* A library opened by dlopen stands behind libc, so the program's calls do not come by us. */
+static bool is_preloaded(void) {
+    static const char *const names[] = {"unshare", "fork"};
+    for (size_t i = 0; i < PEP_COUNT_OF(names); i++) {
+        if (pep_hook_process_is_ours(names[i], dlsym(RTLD_DEFAULT, names[i])))
+            return true;
+    }
+    return false;
+}
+
+static bool may_wake(int marked_pid) {
+    if (!is_preloaded()) {
+        pep_log("opened by dlopen; only LD_PRELOAD works");
+        return false;
+    }
+    if (has_sanitizer()) {
+        pep_log("the program is built with a sanitizer; not profiled");
+        return false;
+    }
+    return pep_config.children || marked_pid == 0 || marked_pid == process_pid;
+}
+
+static void prepare_environment(int marked_pid) {
+    Dl_info self;
+    if (!pep_config.children) {
+        if (dladdr(&pep_config, &self) != 0 && self.dli_fname)
+            pep_environment_leave(self.dli_fname);
+    } else if (marked_pid == 0) {
+        pep_environment_mark(process_pid);
+    }
+}
+
+static int wake(void) {
+    const struct pep_cpu_options cpu = {.engine = (enum pep_cpu_choice)pep_config.cpu_engine,
+                                        .signal = (int)pep_config.signal};
+    int error = pep_threads_init();
+    if (!error)
+        error = pep_hook_pthread_init();
+    if (!error)
+        error = pep_cpu_init(&cpu);
+    if (!error)
+        error = -pthread_atfork(before_fork, after_fork_parent, after_fork_child);
+    if (error)
+        return error;
+    pep_hook_process_init();
+    /* release: the hooks see all of the above. */
+    pep_store_release(&is_awake, 1);
+    return 0;
+}
+
+__attribute__((constructor)) static void start(void) {
+    /* A set-user-id program must not be watched by whoever started it. */
+    if (getauxval(AT_SECURE))
+        return;
+    int saved_errno = errno;
+    process_pid = pep_os_getpid();
+    pep_real_resolve();
+    pep_config_load(environ);
+    int marked_pid = pep_environment_marked_pid(environ);
+    is_descendant = marked_pid != 0 && marked_pid != process_pid;
+    if (may_wake(marked_pid)) {
+        prepare_environment(marked_pid);
+        int error = wake();
+        if (error)
+            pep_log("could not start: error %d", -error);
+        else
+            pep_init_agent_start();
+    }
+    errno = saved_errno;
+}
+
+__attribute__((destructor)) static void finish(void) {
+    if (!pep_init_is_awake() || !pep_init_is_this_process())
+        return;
+    pep_record_finish();
+    pep_init_agent_stop();
+}

@@ -1,0 +1,56 @@
+/*
+ * What the hooks know of the guest's life: is it awake, and in which process.
+ *
+ * Model:   asleep (before the constructor, or for good: setuid, sanitizers, opened by dlopen) the
+ *          hooks are transparent. Awake, they keep our threads and our signal out of sight.
+ * Writers: the constructor; the handlers of fork.  [normal]
+ * Readers: the hooks.  [signal, hook]
+ * Memory:  static.
+ * When full: -
+ */
+#ifndef PEP_PRELOAD_INIT_H
+#define PEP_PRELOAD_INIT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "sampler/rt/attrs.h"
+
+/* Hooks do nothing of their own while this is 0. */
+PEP_SIGNAL_SAFE bool pep_init_is_awake(void);
+/* False in a child of vfork or of a raw clone, which runs on our memory or on a copy that was
+ * never told: nothing there may be touched. One getpid(2). */
+PEP_SIGNAL_SAFE bool pep_init_is_this_process(void);
+
+/* The listener and, where asked for, the recorder: start is idempotent and quiet; stop returns
+ * when its threads have ended, or after the server's patience. */
+void pep_init_agent_start(void);
+void pep_init_agent_stop(void);
+bool pep_init_agent_is_running(void);
+/* In the child, after all handlers of fork ran. */
+void pep_init_agent_restart_in_child(void);
+/* State put right in the child. For forks that run no handlers of pthread_atfork. */
+void pep_init_after_fork_child(void);
+/* True while the calling thread starts threads for profep itself. */
+PEP_HOOK_SAFE bool pep_init_is_starting_own(void);
+
+/* hook_pthread.c: the key whose destructor sees threads off. 0 or -errno. */
+int pep_hook_pthread_init(void);
+
+/* hook_process.c: the exit that runs no destructor but handlers of its own. */
+void pep_hook_process_init(void);
+/* True when found is our definition of name ("unshare" or "fork"), not somebody else's. */
+bool pep_hook_process_is_ours(const char *name, const void *found);
+
+/* hook_signal.c: while a recording wants to be written at the end, fatal signals that the host
+ * left at their default come by us first. */
+void pep_hook_signal_guard(void);
+/* The host's mask as the host sees it, for a thread that is born with it. */
+PEP_SIGNAL_SAFE bool pep_hook_signal_is_blocked_by_host(void);
+PEP_SIGNAL_SAFE void pep_hook_signal_inherit(bool is_blocked);
+/* Our signal blocked in the kernel, around calls that it must not meet. Returns what to give to
+ * unmask. */
+PEP_SIGNAL_SAFE bool pep_hook_signal_mask(void);
+PEP_SIGNAL_SAFE void pep_hook_signal_unmask(bool was_unmasked);
+
+#endif

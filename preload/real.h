@@ -1,0 +1,78 @@
+/*
+ * The functions that stand behind our hooks: what the host would have called without us.
+ *
+ * Model:   one table of pointers. Before the first resolution each leads to a stub that resolves
+ *          all of them and goes on, so a hook may be called before our constructor (by the
+ *          constructor of another library) and needs no test of its own. dlsym(RTLD_NEXT), so
+ *          that other preloads behind us keep their turn.
+ * Writers: pep_real_resolve, all to the same values.  [normal]
+ * Readers: the hooks, any room; the constructor resolves before a handler can run.
+ * Memory:  static.
+ * When full: a function this libc does not have answers -1 with ENOSYS.
+ */
+#ifndef PEP_PRELOAD_REAL_H
+#define PEP_PRELOAD_REAL_H
+
+#include <pthread.h>
+#include <pty.h>
+#include <signal.h>
+#include <sys/types.h>
+#include <threads.h>
+#include <time.h>
+
+/* X(result, name, parameters, arguments) */
+#define PEP_REALS(X) \
+    X(int, pthread_create, (pthread_t * t, const pthread_attr_t *a, void *(*f)(void *), void *v), \
+      (t, a, f, v)) \
+    X(int, thrd_create, (thrd_t * t, thrd_start_t f, void *v), (t, f, v)) \
+    X(int, dlclose, (void *handle), (handle)) \
+    X(int, sigaction, (int n, const struct sigaction *set, struct sigaction *old), (n, set, old)) \
+    X(sighandler_t, signal, (int n, sighandler_t f), (n, f)) \
+    X(sighandler_t, sysv_signal, (int n, sighandler_t f), (n, f)) \
+    X(sighandler_t, sigset, (int n, sighandler_t f), (n, f)) \
+    X(int, sigignore, (int n), (n)) \
+    X(int, siginterrupt, (int n, int flag), (n, flag)) \
+    X(int, sigprocmask, (int how, const sigset_t *set, sigset_t *old), (how, set, old)) \
+    X(int, pthread_sigmask, (int how, const sigset_t *set, sigset_t *old), (how, set, old)) \
+    X(int, sigpending, (sigset_t * set), (set)) \
+    X(int, sigwait, (const sigset_t *set, int *n), (set, n)) \
+    X(int, sigwaitinfo, (const sigset_t *set, siginfo_t *info), (set, info)) \
+    X(int, sigtimedwait, (const sigset_t *set, siginfo_t *info, const struct timespec *limit), \
+      (set, info, limit)) \
+    X(int, signalfd, (int fd, const sigset_t *set, int flags), (fd, set, flags)) \
+    X(pid_t, fork, (void), ()) \
+    X(pid_t, _Fork, (void), ()) \
+    X(int, daemon, (int no_chdir, int no_close), (no_chdir, no_close)) \
+    X(int, forkpty, (int *fd, char *name, const struct termios *t, const struct winsize *w), \
+      (fd, name, t, w)) \
+    X(int, unshare, (int flags), (flags)) \
+    X(int, setns, (int fd, int type), (fd, type)) \
+    X(int, execve, (const char *path, char *const v[], char *const e[]), (path, v, e)) \
+    X(int, execv, (const char *path, char *const v[]), (path, v)) \
+    X(int, execvp, (const char *file, char *const v[]), (file, v)) \
+    X(int, execvpe, (const char *file, char *const v[], char *const e[]), (file, v, e)) \
+    X(int, fexecve, (int fd, char *const v[], char *const e[]), (fd, v, e)) \
+    X(int, execveat, (int fd, const char *path, char *const v[], char *const e[], int flags), \
+      (fd, path, v, e, flags))
+
+/* The same for functions that do not return. X(name, parameters, arguments) */
+#define PEP_REALS_NORETURN(X) \
+    X(_exit, (int status), (status)) \
+    X(_Exit, (int status), (status)) \
+    X(abort, (void), ())
+
+struct pep_real {
+#define PEP_REAL_FIELD(result, name, parameters, arguments) result(*name) parameters;
+    PEP_REALS(PEP_REAL_FIELD)
+#undef PEP_REAL_FIELD
+#define PEP_REAL_FIELD(name, parameters, arguments) void(*name) parameters;
+    PEP_REALS_NORETURN(PEP_REAL_FIELD)
+#undef PEP_REAL_FIELD
+};
+
+extern struct pep_real pep_real;
+
+/* Looks all of them up. Idempotent; the constructor's first act. */
+void pep_real_resolve(void);
+
+#endif
