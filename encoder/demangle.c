@@ -12,7 +12,6 @@
  *          libiberty's own recursion limit (it would take stack in the square of the length).
  */
 #include <libiberty/demangle.h>
-#include <setjmp.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -30,18 +29,62 @@ struct run {
     const char *mangled;
     size_t count; /* of text */
     bool is_done;
-    void *abandon[5]; /* __builtin_setjmp's buffer */
+    void *caller; /* stack_call's */
     char text[TEXT_BYTES_MAX];
 };
 
 static char *shared_stack; /* mapped at first use, kept */
 static int is_stack_taken; /* by the thread that demangles now */
 
+/* Calls function(argument) with the stack pointer at top (a multiple of 16). *saved gets the
+ * caller's stack pointer, above which lie its preserved registers. True when the function
+ * returned, false when it was left by stack_leave(*saved). Not setjmp: libc's checks that a jump
+ * goes up the same stack, and the compiler's own lands wrong when the function is inlined.
+ * Source: System V ABI, AMD64 supplement, 3.2.1 and 3.2.3. */
+static __attribute__((naked, noinline)) bool stack_call(void **saved PEP_UNUSED,
+                                                        char *top PEP_UNUSED,
+                                                        void (*function)(void *) PEP_UNUSED,
+                                                        void *argument PEP_UNUSED) {
+    __asm__("pushq %rbp\n\t"
+            "pushq %rbx\n\t"
+            "pushq %r12\n\t"
+            "pushq %r13\n\t"
+            "pushq %r14\n\t"
+            "pushq %r15\n\t"
+            "movq %rsp, (%rdi)\n\t"
+            "movq %rsp, %rbx\n\t"
+            "movq %rsi, %rsp\n\t"
+            "movq %rcx, %rdi\n\t"
+            "call *%rdx\n\t"
+            "movq %rbx, %rsp\n\t"
+            "movl $1, %eax\n\t"
+            "popq %r15\n\t"
+            "popq %r14\n\t"
+            "popq %r13\n\t"
+            "popq %r12\n\t"
+            "popq %rbx\n\t"
+            "popq %rbp\n\t"
+            "ret");
+}
+
+/* Ends a stack_call from anywhere inside it. */
+static __attribute__((naked, noinline, noreturn)) void stack_leave(void *saved PEP_UNUSED) {
+    __asm__("movq %rdi, %rsp\n\t"
+            "xorl %eax, %eax\n\t"
+            "popq %r15\n\t"
+            "popq %r14\n\t"
+            "popq %r13\n\t"
+            "popq %r12\n\t"
+            "popq %rbx\n\t"
+            "popq %rbp\n\t"
+            "ret");
+}
+
 /* The demangler allocates nothing in callback mode, so leaving it in the middle loses nothing. */
 static void take_piece(const char *piece, size_t count, void *opaque) {
     struct run *run = opaque;
     if (count >= TEXT_BYTES_MAX - run->count)
-        __builtin_longjmp(run->abandon, 1);
+        stack_leave(run->caller);
     memcpy(run->text + run->count, piece, count);
     run->count += count;
 }
@@ -57,27 +100,6 @@ static void demangle_now(void *opaque) {
     run->is_done = cplus_demangle_v3_callback(run->mangled, DMGL_NO_OPTS, take_piece, run) != 0;
 }
 
-/* Calls function(argument) with the stack pointer at top, which is aligned to 16 bytes. */
-static void call_on_stack(char *top, void (*function)(void *), void *argument) {
-    __asm__ volatile("movq %%rsp, %%rbx\n\t"
-                     "movq %[top], %%rsp\n\t"
-                     "call *%[function]\n\t"
-                     "movq %%rbx, %%rsp"
-                     : "+D"(argument)
-                     : [top] "r"(top), [function] "r"(function)
-                     : "rax", "rbx", "rcx", "rdx", "rsi", "r8", "r9", "r10", "r11", "cc", "memory",
-                       "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8",
-                       "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
-}
-
-/* Not inlined: __builtin_longjmp must leave from another function than the one it lands in. */
-static __attribute__((noinline)) bool run_on(char *stack, struct run *run) {
-    if (__builtin_setjmp(run->abandon) != 0)
-        return false;
-    call_on_stack(stack + STACK_BYTES, demangle_now, run);
-    return run->is_done;
-}
-
 static char *map_stack(void) {
     char *stack = pep_os_map(STACK_BYTES);
     if (stack != NULL)
@@ -91,7 +113,8 @@ static bool run_somewhere(struct run *run) {
     if (is_ours && shared_stack == NULL)
         shared_stack = map_stack();
     char *stack = is_ours ? shared_stack : map_stack();
-    bool is_done = stack != NULL && run_on(stack, run);
+    bool is_done = stack != NULL &&
+                   stack_call(&run->caller, stack + STACK_BYTES, demangle_now, run) && run->is_done;
     if (is_ours)
         pep_store_release(&is_stack_taken, 0); /* pairs with the swap above */
     else if (stack != NULL)

@@ -75,10 +75,11 @@ static void add_symbol(struct pep_symbol_builder *builder, const struct pep_elf 
         if (!(section->sh_flags & SHF_EXECINSTR) || symbol->st_value < section->sh_addr ||
             inside >= section->sh_size)
             return;
-        if (candidate.size == 0) {
-            candidate.size = saturate(section->sh_size - inside);
+        uint32_t room = saturate(section->sh_size - inside);
+        if (candidate.size == 0)
             candidate.score |= SCORE_OPEN;
-        }
+        if (candidate.size == 0 || candidate.size > room)
+            candidate.size = room;
     }
     if (candidate.size > 0 && candidate.start <= UINT64_MAX - candidate.size &&
         (section != NULL || is_function))
