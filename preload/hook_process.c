@@ -17,8 +17,6 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "http/record.h"
@@ -125,71 +123,51 @@ PEP_EXPORT int setns(int fd, int type) {
 
 /* -- exec ----------------------------------------------------------------------------------- */
 
-/* Takes signals of ours that wait for this thread. */
-static void drain_signal(void) {
-    const int n = pep_cpu_signal();
-    const uint64_t set = 1UL << (n - 1);
-    const struct timespec at_once = {0, 0};
-    for (int i = 0; i < 64; i++) {
-        if (pep_os_call6(SYS_rt_sigtimedwait, (long)&set, 0, (long)&at_once, sizeof(set), 0, 0) < 0)
-            return;
-    }
-}
-
-/* The thread's own slot when it has to be given back, should the exec fail. */
-static struct pep_thread *before_exec(void) {
+/* True when the thread has to be given its sampler back, should the exec fail. */
+static bool before_exec(void) {
     if (!pep_init_is_awake() || !pep_init_is_this_process() || pep_thread_is_own())
-        return NULL;
+        return false;
     int saved_errno = errno;
     pep_record_checkpoint();
-    struct pep_thread *self = pep_thread_self();
-    if (self && pep_cpu_signal() > 0) {
-        bool was_unmasked = pep_hook_signal_mask();
-        pep_cpu_thread_leave(self);
-        drain_signal();
-        pep_hook_signal_unmask(was_unmasked);
-    }
+    pep_cpu_exec_begin();
     errno = saved_errno;
-    return self;
+    return true;
 }
 
-static int after_exec(struct pep_thread *self, int result) {
-    if (self) {
-        bool was_unmasked = pep_hook_signal_mask();
-        pep_cpu_thread_enter(self);
-        pep_hook_signal_unmask(was_unmasked);
-    }
+static int after_exec(bool was_known, int result) {
+    if (was_known)
+        pep_cpu_exec_failed();
     return result;
 }
 
 PEP_EXPORT int execve(const char *path, char *const v[], char *const e[]) {
-    struct pep_thread *self = before_exec();
-    return after_exec(self, pep_real.execve(path, v, e));
+    bool was_known = before_exec();
+    return after_exec(was_known, pep_real.execve(path, v, e));
 }
 
 PEP_EXPORT int execv(const char *path, char *const v[]) {
-    struct pep_thread *self = before_exec();
-    return after_exec(self, pep_real.execv(path, v));
+    bool was_known = before_exec();
+    return after_exec(was_known, pep_real.execv(path, v));
 }
 
 PEP_EXPORT int execvp(const char *file, char *const v[]) {
-    struct pep_thread *self = before_exec();
-    return after_exec(self, pep_real.execvp(file, v));
+    bool was_known = before_exec();
+    return after_exec(was_known, pep_real.execvp(file, v));
 }
 
 PEP_EXPORT int execvpe(const char *file, char *const v[], char *const e[]) {
-    struct pep_thread *self = before_exec();
-    return after_exec(self, pep_real.execvpe(file, v, e));
+    bool was_known = before_exec();
+    return after_exec(was_known, pep_real.execvpe(file, v, e));
 }
 
 PEP_EXPORT int fexecve(int fd, char *const v[], char *const e[]) {
-    struct pep_thread *self = before_exec();
-    return after_exec(self, pep_real.fexecve(fd, v, e));
+    bool was_known = before_exec();
+    return after_exec(was_known, pep_real.fexecve(fd, v, e));
 }
 
 PEP_EXPORT int execveat(int fd, const char *path, char *const v[], char *const e[], int flags) {
-    struct pep_thread *self = before_exec();
-    return after_exec(self, pep_real.execveat(fd, path, v, e, flags));
+    bool was_known = before_exec();
+    return after_exec(was_known, pep_real.execveat(fd, path, v, e, flags));
 }
 
 /* Arguments up to and with the NULL. */
