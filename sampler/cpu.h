@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "sampler/rt/attrs.h"
+#include "sampler/rt/os.h"
 #include "sampler/thread.h"
 
 #define PEP_CPU_HZ_MIN 1
@@ -56,6 +57,18 @@ void pep_cpu_state(struct pep_cpu_state *state);
 /* Hooks: a thread was born (on itself, masked), or is about to end. Free when disarmed. */
 PEP_HOOK_SAFE void pep_cpu_thread_enter(struct pep_thread *thread);
 PEP_HOOK_SAFE void pep_cpu_thread_leave(struct pep_thread *thread);
+
+/* Around a direct exec by a profiled thread: between the two nothing of ours is armed or pending
+ * for it. A perf signal that waits at execve would kill the new program. Both do nothing on a
+ * thread that we do not know, such as the child of a vfork. */
+PEP_HOOK_SAFE void pep_cpu_exec_begin(void);
+PEP_HOOK_SAFE void pep_cpu_exec_failed(void);
+
+/* What the host believes is installed for our signal: stores set (unless NULL), reports what was
+ * there (unless old is NULL). Signals that are not ours go to it; where it is SIG_DFL or SIG_IGN
+ * they are dropped, counted signal_foreign all the same. */
+PEP_SIGNAL_SAFE void pep_cpu_host_action(const struct pep_ksigaction *set,
+                                         struct pep_ksigaction *old);
 
 /* Around fork: nothing of the parent's sampler works in the child; it is closed there. Windows
  * that were open in the parent do not exist in the child. */

@@ -5,6 +5,8 @@
  *          (stack, thread identity) with a count and a weight that only rise. Windows are
  *          differences of two readings (profile.h). Ids are good for the life of the process
  *          image; a forked child keeps the stacks and starts its own cells' story from there.
+ *          An entry is complete before the index points to it, so nobody waits for a writer;
+ *          whoever loses the race for a slot uses the winner's entry.
  * Writers: CPU handler and hooks, any thread, concurrently; lock-free.  [signal]
  * Readers: profep's own threads.                                        [normal]
  * Memory:  fixed mappings made by pep_stack_table_init, touched as they fill.
@@ -17,6 +19,10 @@
 #include <stdint.h>
 
 #include "sampler/rt/attrs.h"
+
+#define PEP_STACKS_MAX 65536
+#define PEP_STACK_ARENA_BYTES (32u << 20)
+#define PEP_CELLS_MAX 262144
 
 typedef uint32_t pep_stack_id; /* 0: none */
 
@@ -46,7 +52,10 @@ const struct pep_stack *pep_stack_table_get(pep_stack_id id);
 /* Cells [0, count): a cell keeps its place; empty ones have key 0. */
 uint32_t pep_stack_table_cell_count(void);
 const struct pep_cell *pep_stack_table_cell(uint32_t index);
-/* Asserts the invariants (tests): every cell's stack exists; hashes are right; no stack twice. */
+/* Stacks in the table; walks it. */
+uint32_t pep_stack_table_stack_count(void);
+/* Traps unless the invariants hold (tests): every cell's stack exists; hashes are right; no stack
+ * twice. */
 void pep_stack_table_check(void);
 
 #endif

@@ -24,27 +24,37 @@
 
 enum pep_engine { PEP_ENGINE_NONE = 0, PEP_ENGINE_PERF, PEP_ENGINE_TIMER };
 
+/* Who works on a slot. The thread itself holds it in the handler and never waits for it; whoever
+ * arms or disarms holds it for a few system calls. */
+enum pep_busy { PEP_BUSY_FREE = 0, PEP_BUSY_SAMPLING, PEP_BUSY_ARMING };
+
 struct pep_thread {
-    int tid;                      /* 0: free. Written with release last when a slot is taken */
-    int is_busy;                  /* this thread is inside the handler or a hook's recording */
-    uint32_t identity;            /* 0 until the first sample; see pep_thread_identity */
-    int engine;                   /* enum pep_engine; what is armed for this thread */
-    int timer_id;                 /* of the timer engine; valid while engine == TIMER */
-    int perf_fd;                  /* of the perf engine; valid while engine == PERF */
-    uint64_t armed_serial;        /* which arming this belongs to; a stale signal is told by it */
-    uint64_t last_cpu_ns;         /* thread CPU clock at the last sample; handler and arming */
-    uint64_t rng;                 /* jitter */
+    int tid;                /* 0: free. Written with release last when a slot is taken */
+    int is_busy;            /* enum pep_busy; cpu_internal.h has the rules */
+    int is_missed;          /* a signal came while somebody else held the slot */
+    uint32_t identity;      /* 0 until the first sample; see pep_thread_identity */
+    int engine;             /* enum pep_engine; what is armed for this thread */
+    int timer_id;           /* of the timer engine; valid while engine == TIMER */
+    int perf_fd;            /* of the perf engine; valid while engine == PERF */
+    uint32_t armed_serial;  /* which arming this belongs to; a stale signal is told by it */
+    uint64_t perf_id;       /* the kernel's id of the event: tells our descriptor from others */
+    uint64_t last_cpu_ns;   /* thread CPU clock at the last sample; handler and arming */
+    uint64_t slot_start_ns; /* start of the period the next sample stands for */
+    int64_t carry_ns;       /* charged weight that is not yet whole samples */
+    uint64_t rng;           /* jitter */
     struct pep_stack_range stack; /* direct loads allowed; {0,0}: unknown (raw clone) */
     bool is_own;                  /* one of profep's: never armed, never shown */
     bool is_registered;           /* came through our hook or is the main thread */
-};
+    bool is_execing;              /* about to replace the program: not to be armed */
+    uint32_t seen;                /* the last sweep that found the thread in /proc; sweep only */
+} PEP_ALIGNED(64);
 
 struct pep_identity {
     int tid;       /* written with release last */
     char name[16]; /* comm, NUL-ended; refreshed while the thread lives */
 };
 
-/* Makes the mappings and the slot of the calling (main) thread. 0 or -errno. */
+/* Makes the mappings and the slot of the calling (main) thread; idempotent. 0 or -errno. */
 int pep_threads_init(void);
 /* Marks the calling thread as profep's own: never sampled, never listed. */
 void pep_thread_become_own(void);
@@ -64,6 +74,9 @@ PEP_SIGNAL_SAFE struct pep_thread *pep_thread_at(uint32_t index);
 PEP_SIGNAL_SAFE struct pep_thread *pep_thread_check(const void *slot);
 /* The calling thread's slot, or NULL. */
 PEP_SIGNAL_SAFE struct pep_thread *pep_thread_self(void);
+/* The slot of a tid, or NULL. */
+PEP_SIGNAL_SAFE struct pep_thread *pep_thread_of(int tid);
+PEP_SIGNAL_SAFE uint32_t pep_thread_index(const struct pep_thread *thread);
 /* The slot of a tid, taking one for a thread we had not met (raw clone): sweep only. */
 struct pep_thread *pep_thread_adopt(int tid);
 /* Frees the slot of a thread that is gone: sweep only. */
@@ -72,6 +85,8 @@ void pep_thread_forget(struct pep_thread *thread);
 /* The identity of a slot's thread, made now if there is none; 0 when identities are full. */
 PEP_SIGNAL_SAFE uint32_t pep_thread_identity(struct pep_thread *thread);
 const struct pep_identity *pep_identity_get(uint32_t identity);
+/* The name, NUL-ended, of an identity into 16 bytes. */
+void pep_identity_name(uint32_t identity, char name[16]);
 /* Reads the names of live threads from /proc again. */
 void pep_identities_refresh(void);
 /* In a forked child: only the calling thread exists; keeps identities, drops slots. */

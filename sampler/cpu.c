@@ -1,0 +1,392 @@
+#include "sampler/cpu.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#include "sampler/cpu_internal.h"
+#include "sampler/modules.h"
+#include "sampler/rt/atomics.h"
+#include "sampler/rt/counters.h"
+#include "sampler/stack_table.h"
+#include "sampler/unwind.h"
+
+#define NS_PER_SECOND 1000000000u
+#define SOON_NS 10000
+#define LOCK_TRIES 200
+#define LOCK_WAIT_NS 50000
+#define FULL_SWEEP 16    /* every so many sweeps, although the number of threads is the same */
+#define RT_SIGNAL_MIN 35 /* 32 to 34 are libc's own or next to it */
+#define RT_SIGNAL_MAX 64
+
+struct pep_cpu_shared pep_cpu;
+
+/* All below: under windows_lock. */
+static int windows_lock;
+static uint32_t windows;
+static uint16_t windows_at[PEP_CPU_HZ_MAX + 1]; /* open windows by rate */
+static enum pep_cpu_choice choice;
+static uint32_t sweeps;
+static bool is_unwind_ready;
+static bool is_signal_taken; /* the host has a function of its own on our signal */
+
+static void lock_windows(void) {
+    int free = 0;
+    while (!pep_cas_acq_rel(&windows_lock, &free, 1)) {
+        pep_os_futex_wait(&windows_lock, 1, 10000000);
+        free = 0;
+    }
+}
+
+static void unlock_windows(void) {
+    pep_store_release(&windows_lock, 0);
+    pep_os_futex_wake(&windows_lock, 1);
+}
+
+PEP_HOOK_SAFE bool pep_cpu_lock(struct pep_thread *thread) {
+    for (int i = 0; i < LOCK_TRIES; i++) {
+        int busy = PEP_BUSY_FREE;
+        if (pep_cas_acq_rel(&thread->is_busy, &busy, PEP_BUSY_ARMING))
+            return true;
+        pep_os_sleep_ns(LOCK_WAIT_NS);
+    }
+    return false;
+}
+
+PEP_HOOK_SAFE void pep_cpu_unlock(struct pep_thread *thread) {
+    for (;;) {
+        pep_store_release(&thread->is_busy, PEP_BUSY_FREE);
+        pep_fence_seq_cst(); /* pairs with enter() in cpu_handler.c */
+        int busy = PEP_BUSY_FREE;
+        if (pep_swap_acq_rel(&thread->is_missed, 0) == 0 ||
+            !pep_cas_acq_rel(&thread->is_busy, &busy, PEP_BUSY_ARMING))
+            return;
+        pep_cpu_next(thread, pep_load_relaxed(&pep_cpu.hz) != 0 ? SOON_NS : 0);
+    }
+}
+
+PEP_SIGNAL_SAFE void pep_cpu_next(struct pep_thread *thread, uint64_t delay_ns) {
+    int engine = pep_load_relaxed(&thread->engine);
+    if (engine == PEP_ENGINE_PERF)
+        pep_cpu_perf_next(thread, delay_ns);
+    else if (engine == PEP_ENGINE_TIMER)
+        pep_cpu_timer_next(thread, delay_ns);
+}
+
+PEP_SIGNAL_SAFE static uint64_t random_below(struct pep_thread *thread, uint64_t limit) {
+    uint64_t x = thread->rng += 0x9e3779b97f4a7c15u;
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+    return (x >> 32) * limit >> 32;
+}
+
+PEP_SIGNAL_SAFE uint64_t pep_cpu_schedule(struct pep_thread *thread, uint64_t now_ns, uint32_t hz) {
+    uint64_t period = NS_PER_SECOND / hz;
+    uint64_t start = thread->slot_start_ns + period;
+    /* A little late is made up for; whole periods that passed without a signal are not. */
+    if ((int64_t)(now_ns - start) > (int64_t)period)
+        start += (now_ns - start) / period * period;
+    thread->slot_start_ns = start;
+    int64_t delay = (int64_t)(start + random_below(thread, period) - now_ns);
+    return delay > SOON_NS ? (uint64_t)delay : SOON_NS;
+}
+
+PEP_HOOK_SAFE static void disarm(struct pep_thread *thread) {
+    if (thread->engine == PEP_ENGINE_PERF)
+        pep_cpu_perf_disarm(thread);
+    else if (thread->engine == PEP_ENGINE_TIMER)
+        pep_cpu_timer_disarm(thread);
+}
+
+/* Under the slot's lock. Time before this moment is never charged. */
+PEP_HOOK_SAFE static void arm(struct pep_thread *thread, uint32_t hz) {
+    uint64_t now = pep_os_clock_ns(pep_os_thread_cpu_clock(thread->tid));
+    if (now == 0)
+        return; /* the thread is gone */
+    if (thread->rng == 0)
+        thread->rng = now * 0x2545f4914f6cdd1du ^ (uint64_t)thread->tid << 32;
+    thread->last_cpu_ns = now;
+    thread->carry_ns = 0;
+    thread->slot_start_ns = now - NS_PER_SECOND / hz;
+    uint64_t delay = pep_cpu_schedule(thread, now, hz);
+    if (choice != PEP_CPU_TIMER && !pep_load_relaxed(&pep_cpu.is_perf_refused) &&
+        pep_cpu_perf_arm(thread, delay) == 0)
+        return;
+    pep_cpu_timer_arm(thread, delay);
+}
+
+/* Arms a thread that is not; with is_anew also one that is, as when the rate rises. */
+PEP_HOOK_SAFE static void arm_thread(struct pep_thread *thread, bool is_anew) {
+    uint32_t hz = pep_load_relaxed(&pep_cpu.hz);
+    if (hz == 0 || thread->is_own || thread->is_execing ||
+        (thread->engine != PEP_ENGINE_NONE && !is_anew))
+        return;
+    if (!pep_cpu_lock(thread))
+        return;
+    if (is_anew)
+        disarm(thread);
+    if (thread->engine == PEP_ENGINE_NONE && thread->tid != 0)
+        arm(thread, hz);
+    pep_cpu_unlock(thread);
+}
+
+PEP_HOOK_SAFE static void disarm_thread(struct pep_thread *thread) {
+    if (thread->engine == PEP_ENGINE_NONE || !pep_cpu_lock(thread))
+        return;
+    disarm(thread);
+    pep_cpu_unlock(thread);
+}
+
+PEP_HOOK_SAFE void pep_cpu_thread_enter(struct pep_thread *thread) {
+    if (pep_load_relaxed(&pep_cpu.hz) == 0)
+        return;
+    arm_thread(thread, false);
+    pep_fence_seq_cst(); /* pairs with disarm_all: it sees our engine, or we see its zero */
+    if (pep_load_relaxed(&pep_cpu.hz) == 0)
+        disarm_thread(thread);
+}
+
+PEP_HOOK_SAFE void pep_cpu_thread_leave(struct pep_thread *thread) {
+    disarm_thread(thread);
+}
+
+PEP_HOOK_SAFE void pep_cpu_exec_begin(void) {
+    struct pep_thread *thread = pep_thread_self();
+    if (thread == NULL || pep_cpu.signal == 0)
+        return;
+    thread->is_execing = true;
+    if (pep_load_relaxed(&pep_cpu.hz) == 0)
+        return;
+    uint64_t ours = 1ull << (pep_cpu.signal - 1), before = 0;
+    pep_os_sigprocmask(SIG_BLOCK, &ours, &before);
+    disarm_thread(thread);
+    /* What is pending now would outlive the handler. A real-time signal may queue; not without
+     * end, since nothing sends any more. */
+    const struct timespec at_once = {0, 0};
+    for (int i = 0; i < 64; i++) {
+        if (pep_os_call6(SYS_rt_sigtimedwait, (long)&ours, 0, (long)&at_once, 8, 0, 0) < 0)
+            break;
+    }
+    pep_os_sigprocmask(SIG_SETMASK, &before, NULL);
+}
+
+PEP_HOOK_SAFE void pep_cpu_exec_failed(void) {
+    struct pep_thread *thread = pep_thread_self();
+    if (thread == NULL)
+        return;
+    thread->is_execing = false;
+    pep_cpu_thread_enter(thread);
+}
+
+static void disarm_all(void) {
+    for (uint32_t i = 0; i < pep_threads_limit(); i++)
+        disarm_thread(pep_thread_at(i));
+}
+
+/* Calls pep_thread_adopt for every task of this process and marks it seen. */
+static void adopt_tasks(void) {
+    int fd = pep_os_open("/proc/self/task", O_RDONLY | O_DIRECTORY, 0);
+    if (fd < 0)
+        return; /* no /proc: the threads that the hooks met are all we know */
+    char buffer[4096] PEP_ALIGNED(8);
+    long count;
+    while ((count = pep_os_getdents(fd, buffer, sizeof buffer)) > 0) {
+        for (long at = 0; at < count;) {
+            /* struct linux_dirent64: ino, off, reclen at 16, type, name at 19 */
+            uint16_t length;
+            pep_copy(&length, buffer + at + 16, sizeof length);
+            int tid = 0;
+            for (const char *c = buffer + at + 19; *c >= '0' && *c <= '9'; c++)
+                tid = tid * 10 + (*c - '0');
+            struct pep_thread *thread = tid > 0 ? pep_thread_adopt(tid) : NULL;
+            if (thread != NULL)
+                thread->seen = sweeps;
+            at += length;
+        }
+    }
+    pep_os_close(fd);
+}
+
+/* After adopt_tasks: arms, and frees what threads left that ended by a raw system call. */
+static void visit_slots(bool is_anew) {
+    for (uint32_t i = 0; i < pep_threads_limit(); i++) {
+        struct pep_thread *thread = pep_thread_at(i);
+        int tid = pep_load_acquire(&thread->tid);
+        if (tid == 0)
+            continue;
+        if (thread->seen != sweeps && pep_os_clock_ns(pep_os_thread_cpu_clock(tid)) == 0)
+            pep_thread_forget(thread);
+        else
+            arm_thread(thread, is_anew);
+    }
+}
+
+static void visit_threads(bool is_anew) {
+    sweeps++;
+    adopt_tasks();
+    visit_slots(is_anew);
+}
+
+/* The number of threads by one system call: the link count of the directory (proc(5)). */
+static uint32_t task_count(void) {
+    struct stat found;
+    if (pep_os_call6(SYS_newfstatat, AT_FDCWD, (long)"/proc/self/task", (long)&found, 0, 0, 0) < 0)
+        return 0;
+    return (uint32_t)found.st_nlink - 2;
+}
+
+static uint32_t slot_count(void) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < pep_threads_limit(); i++)
+        count += pep_load_relaxed(&pep_thread_at(i)->tid) != 0;
+    return count;
+}
+
+static int choose_signal(int wanted) {
+    if (wanted != 0)
+        return wanted;
+    for (int sig = RT_SIGNAL_MAX; sig >= RT_SIGNAL_MIN; sig--) {
+        struct pep_ksigaction now;
+        if (pep_os_sigaction(sig, NULL, &now) == 0 && now.handler == (void *)SIG_DFL)
+            return sig;
+    }
+    return -EBUSY;
+}
+
+int pep_cpu_init(const struct pep_cpu_options *options) {
+    if (pep_cpu.signal != 0)
+        return 0;
+    int sig = choose_signal(options->signal);
+    int r = sig < 0 ? sig : pep_cpu_handler_install(sig);
+    if (r < 0)
+        return r;
+    choice = options->engine;
+    pep_store_release(&pep_cpu.signal, sig);
+    return 0;
+}
+
+PEP_SIGNAL_SAFE int pep_cpu_signal(void) {
+    return pep_load_relaxed(&pep_cpu.signal);
+}
+
+/* What the handler needs, before the first signal. */
+static int prepare(void) {
+    if (pep_cpu.signal == 0)
+        return -ENXIO;
+    int r = pep_threads_init();
+    if (r == 0)
+        r = pep_stack_table_init();
+    if (r == 0)
+        pep_modules_refresh(); /* without modules the stacks are short, not wrong */
+    if (r == 0 && !is_unwind_ready) {
+        r = pep_unwind_init();
+        is_unwind_ready = r == 0;
+    }
+    if (r == 0)
+        r = pep_cpu_scratch_init();
+    if (r == 0)
+        r = pep_cpu_handler_check();
+    return r;
+}
+
+static void start_engines(void) {
+    pep_cpu_perf_limits();
+    pep_cpu_timer_limits();
+    pep_store_relaxed(&pep_cpu.is_perf_refused, 0);
+    pep_store_relaxed(&pep_cpu.is_timer_refused, 0);
+    pep_store_relaxed(&pep_cpu.note,
+                      choice == PEP_CPU_TIMER ? "the timer engine was asked for" : NULL);
+    is_signal_taken = false;
+}
+
+int pep_cpu_begin(uint32_t hz) {
+    if (hz < PEP_CPU_HZ_MIN || hz > PEP_CPU_HZ_MAX)
+        return -EINVAL;
+    lock_windows();
+    int r = windows_at[hz] == UINT16_MAX ? -EBUSY : prepare();
+    if (r == 0) {
+        if (windows == 0)
+            start_engines();
+        windows++;
+        windows_at[hz]++;
+        bool is_faster = hz > pep_cpu.hz;
+        if (is_faster)
+            pep_store_release(&pep_cpu.hz, hz);
+        visit_threads(is_faster);
+    }
+    unlock_windows();
+    return r;
+}
+
+void pep_cpu_end(uint32_t hz) {
+    lock_windows();
+    PEP_CHECK(hz <= PEP_CPU_HZ_MAX && windows_at[hz] > 0);
+    if (hz <= PEP_CPU_HZ_MAX && windows_at[hz] > 0) {
+        windows--;
+        windows_at[hz]--;
+        uint32_t highest = is_signal_taken ? 0 : pep_cpu.hz;
+        while (highest > 0 && windows_at[highest] == 0)
+            highest--;
+        pep_store_release(&pep_cpu.hz, highest);
+        pep_fence_seq_cst(); /* pairs with pep_cpu_thread_enter */
+        if (highest == 0)
+            disarm_all();
+    }
+    unlock_windows();
+}
+
+void pep_cpu_sweep(void) {
+    lock_windows();
+    if (windows > 0 && pep_cpu.hz > 0) {
+        if (pep_cpu_handler_check() < 0) {
+            is_signal_taken = true;
+            pep_store_relaxed(&pep_cpu.note, "the program took our signal for itself");
+            pep_store_release(&pep_cpu.hz, 0);
+            pep_fence_seq_cst();
+            disarm_all();
+        } else if (task_count() != slot_count() || sweeps % FULL_SWEEP == 0) {
+            visit_threads(false);
+        } else {
+            sweeps++;
+        }
+    }
+    unlock_windows();
+}
+
+void pep_cpu_state(struct pep_cpu_state *state) {
+    *state = (struct pep_cpu_state){
+        .signal = pep_cpu.signal,
+        .hz = pep_load_relaxed(&pep_cpu.hz),
+        .windows = pep_load_relaxed(&windows),
+        .note = pep_load_relaxed(&pep_cpu.note),
+    };
+    for (uint32_t i = 0; i < pep_threads_limit(); i++) {
+        const struct pep_thread *thread = pep_thread_at(i);
+        if (pep_load_relaxed(&thread->tid) == 0 || thread->is_own)
+            continue;
+        int engine = pep_load_relaxed(&thread->engine);
+        state->threads_perf += engine == PEP_ENGINE_PERF;
+        state->threads_timer += engine == PEP_ENGINE_TIMER;
+        state->threads_none += engine == PEP_ENGINE_NONE;
+    }
+}
+
+void pep_cpu_after_fork_child(void) {
+    pep_cpu_perf_after_fork_child();
+    for (uint32_t i = 0; i < pep_threads_limit(); i++) {
+        struct pep_thread *thread = pep_thread_at(i);
+        /* The parent's timers do not exist here; their numbers may be the child's own timers. */
+        thread->engine = PEP_ENGINE_NONE;
+        thread->timer_id = -1;
+        thread->is_busy = PEP_BUSY_FREE;
+    }
+    if (windows > 0)
+        pep_zero(windows_at, sizeof windows_at);
+    windows = 0;
+    windows_lock = 0;
+    pep_store_relaxed(&pep_cpu.timers, 0);
+    pep_store_relaxed(&pep_cpu.hz, 0);
+    pep_cpu_scratch_after_fork_child();
+}

@@ -1,0 +1,78 @@
+/*
+ * What the parts of the CPU sampler share: cpu.c (windows), cpu_handler.c, and the two engines.
+ *
+ * Model:   an engine arms one thread: a source of one signal, armed again by each handler. A slot
+ *          is worked on by whoever holds its is_busy: the handler tries once and, refused, leaves
+ *          is_missed for the holder, who then arms again after letting go.
+ * Writers: slots as above; struct pep_cpu under the windows' lock unless said otherwise.
+ * Readers: the handler, relaxed.  [signal]
+ * Memory:  static; the scratch pool is one mapping.
+ * When full: see cpu.h.
+ */
+#ifndef PEP_SAMPLER_CPU_INTERNAL_H
+#define PEP_SAMPLER_CPU_INTERNAL_H
+
+#include "sampler/cpu.h"
+
+struct pep_cpu_shared {
+    int signal;           /* 0 before init */
+    uint32_t hz;          /* the highest rate asked; 0: disarmed */
+    int is_perf_refused;  /* the kernel does not give us perf events: do not ask again */
+    int is_timer_refused; /* the same for timers */
+    uint32_t perfs;       /* armed now, any thread */
+    uint32_t perfs_max;
+    uint32_t timers;
+    uint32_t timers_max;
+    const char *note; /* why perf is not used, or NULL */
+};
+extern struct pep_cpu_shared pep_cpu;
+
+/* Rights to a slot. lock waits at most some milliseconds for a handler that was interrupted;
+ * false: not got. unlock arms again when a signal was missed meanwhile. */
+PEP_HOOK_SAFE bool pep_cpu_lock(struct pep_thread *thread);
+PEP_HOOK_SAFE void pep_cpu_unlock(struct pep_thread *thread);
+
+/* The engines. arm: under the slot's lock, on any thread; 0 or -errno. disarm: the same; gives
+ * back what arm took. next: the time to the next signal, by the thread's own handler or under
+ * the lock; delay_ns 0 stops. */
+PEP_HOOK_SAFE int pep_cpu_perf_arm(struct pep_thread *thread, uint64_t delay_ns);
+PEP_HOOK_SAFE void pep_cpu_perf_disarm(struct pep_thread *thread);
+PEP_SIGNAL_SAFE void pep_cpu_perf_next(struct pep_thread *thread, uint64_t delay_ns);
+/* The thread whose event has this descriptor, or NULL. */
+PEP_SIGNAL_SAFE struct pep_thread *pep_cpu_perf_thread(int fd);
+/* Looks at the limits of this process, before the first arming of a window. */
+void pep_cpu_perf_limits(void);
+/* Closes what a forked child inherited. */
+void pep_cpu_perf_after_fork_child(void);
+
+PEP_HOOK_SAFE int pep_cpu_timer_arm(struct pep_thread *thread, uint64_t delay_ns);
+PEP_HOOK_SAFE void pep_cpu_timer_disarm(struct pep_thread *thread);
+PEP_SIGNAL_SAFE void pep_cpu_timer_next(struct pep_thread *thread, uint64_t delay_ns);
+/* The thread whose timer carries this value, or NULL; *is_ours tells a stale one of ours from
+ * the host's. */
+PEP_SIGNAL_SAFE struct pep_thread *pep_cpu_timer_thread(const void *value, bool *is_ours);
+void pep_cpu_timer_limits(void);
+
+/* Either engine. */
+PEP_SIGNAL_SAFE void pep_cpu_next(struct pep_thread *thread, uint64_t delay_ns);
+/* From now to the next sample: one random moment in each period, so that no rhythm of the host
+ * can hide from it and the mean rate is exact. */
+PEP_SIGNAL_SAFE uint64_t pep_cpu_schedule(struct pep_thread *thread, uint64_t now_ns, uint32_t hz);
+
+/* The handler. install: for good. check: 0 when it is in place (put back after SIG_DFL or SIG_IGN,
+ * counted signal_lost), -EBUSY when the host has a function of its own there. */
+int pep_cpu_handler_install(int sig);
+int pep_cpu_handler_check(void);
+/* Maps and touches the scratch blocks; idempotent. 0 or -errno. */
+int pep_cpu_scratch_init(void);
+/* Blocks that other threads held when the process was forked. */
+void pep_cpu_scratch_after_fork_child(void);
+PEP_SIGNAL_SAFE void pep_cpu_handler(int sig, siginfo_t *info, void *context);
+
+/* cpu_entry_x86_64.c */
+struct pep_cpu_job;
+PEP_SIGNAL_SAFE void pep_cpu_call_on_stack(struct pep_cpu_job *job, void *stack_top);
+PEP_SIGNAL_SAFE void pep_cpu_record(struct pep_cpu_job *job);
+PEP_SIGNAL_SAFE void pep_cpu_restorer(void);
+
+#endif

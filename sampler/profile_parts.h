@@ -1,0 +1,29 @@
+/*
+ * The mappings of a profile: loaded objects, and executable memory that no object owns.
+ *
+ * Model:   modules.h knows the objects, also unloaded ones; /proc/self/maps has the rest (JIT).
+ *          Sorted by start, never overlapping: what is loaded wins over what was.
+ * Writers: pep_profile_cpu and its like.  [normal]
+ * Readers: the encoders.
+ * Memory:  the profile's arena.
+ * When full: the arena says so.
+ */
+#ifndef PEP_SAMPLER_PROFILE_PARTS_H
+#define PEP_SAMPLER_PROFILE_PARTS_H
+
+#include "sampler/profile.h"
+
+/* Refreshes the module table, then fills mappings, mapping_count and main_mapping. Ranges without
+ * a module are listed only where a sample has an address in them. */
+void pep_profile_fill_mappings(struct pep_arena *arena, struct pep_profile *profile);
+
+/* One line of /proc/PID/maps (proc(5)) that is executable: its range and its name ("" when it has
+ * none, ended at the line's end). False for others and for what cannot be read. */
+struct pep_maps_range {
+    uint64_t start, limit, offset;
+    const char *name;
+    uint32_t name_bytes;
+};
+bool pep_maps_parse_executable(const char *line, size_t bytes, struct pep_maps_range *range);
+
+#endif
