@@ -45,7 +45,7 @@
   function scaled(value, steps) {
     const step = steps.find(([size]) => Math.abs(value) >= size) || steps[steps.length - 1];
     const number = value / step[0];
-    return `${number.toFixed(number >= 100 || Number.isInteger(number) ? 0 : number >= 10 ? 1 : 2)}${NBSP}${step[1]}`;
+    return `${number.toFixed(number >= 100 || step[0] === 1 ? 0 : number >= 10 ? 1 : 2)}${NBSP}${step[1]}`;
   }
 
   function amount(value, type) {

@@ -28,6 +28,7 @@ class FlameCanvas {
     this.scroll.addEventListener("scroll", () => this.redraw(), { passive: true });
     this.dark = dark;
     this.readTheme();
+    this.resize();
   }
 
   // tree and value type; keepZoom when the tree is the same one.
@@ -46,18 +47,18 @@ class FlameCanvas {
   setIcicle(isIcicle) { this.isIcicle = isIcicle; this.jump(); }
 
   zoomTo(node) {
-    const before = this.window;
+    const before = this.shown;
     this.zoom = this.focus = node;
     this.measure();
     this.reveal(node);
-    const after = this.window;
+    const after = this.shown;
     if (matchMedia("(prefers-reduced-motion: reduce)").matches) { this.redraw(); return; }
     const start = performance.now();
     const step = (now) => {
       if (this.zoom !== node) return;
       const part = Math.min(1, Math.max(0, (now - start) / 160));
       const eased = 1 - (1 - part) ** 3;
-      this.window = part === 1 ? after : before.map((x, i) => x + (after[i] - x) * eased);
+      this.shown = part === 1 ? after : before.map((x, i) => x + (after[i] - x) * eased);
       this.draw();
       if (part < 1) requestAnimationFrame(step);
     };
@@ -78,6 +79,7 @@ class FlameCanvas {
     this.height = Math.max(this.scroll.clientHeight, rows * FlameCanvas.ROW + 2);
     this.space.style.height = `${this.height}px`;
     this.window = [this.at[this.zoom], this.at[this.zoom] + this.total[this.zoom]];
+    this.shown = this.window; // what is drawn; on its way to the window while a zoom runs
   }
 
   resize() {
@@ -129,7 +131,7 @@ class FlameCanvas {
     if (!this.tree || !this.width) return;
     const { context, tree, total, at, width } = this;
     const ratio = window.devicePixelRatio || 1;
-    const [from, to] = this.window;
+    const [from, to] = this.shown;
     const scale = to > from ? width / (to - from) : 0;
     const bottom = this.scroll.clientHeight, row = FlameCanvas.ROW;
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
@@ -171,7 +173,7 @@ class FlameCanvas {
   }
 
   outline(node, thickness) {
-    const box = this.box(node);
+    const box = this.box(node, this.shown);
     if (box === null) return;
     this.context.strokeStyle = this.theme.ink;
     this.context.lineWidth = thickness;
@@ -183,9 +185,8 @@ class FlameCanvas {
   }
 
   // Where a node is drawn inside the canvas, or null when the window does not show it.
-  box(node) {
+  box(node, [from, to] = this.window) {
     if (!this.tree || node < 0 || node >= this.tree.count) return null;
-    const [from, to] = this.window;
     const scale = to > from ? this.width / (to - from) : 0;
     const left = (this.at[node] - from) * scale;
     const right = left + this.total[node] * scale;
