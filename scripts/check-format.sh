@@ -3,14 +3,9 @@
 set -eu
 cd "$(dirname "$0")/.."
 files=$(find preload sampler encoder http test \( -name '*.[ch]' -o -name '*.cpp' \) | sort)
-status=0
-count=0
-for file in $files; do
-    count=$((count + 1))
-    if ! clang-format "$file" | cmp -s - "$file"; then
-        printf '  %s differs: make format\n' "$file"
-        status=1
-    fi
-done
-printf 'check-format: %d files\n' "$count"
-exit "$status"
+# shellcheck disable=SC2086
+differ=$(clang-format --dry-run $files 2>&1 | sed -n 's/^\([^:]*\):[0-9].*-Wclang-format-violations.*/\1/p' |
+    sort -u)
+printf 'check-format: %d files\n' "$(echo "$files" | grep -c .)"
+# shellcheck disable=SC2086
+[ -z "$differ" ] || { printf '  %s differs: make format\n' $differ && exit 1; }
