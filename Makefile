@@ -137,7 +137,7 @@ $(O)/obj/sampler/unwind%.o: INCLUDES += $(UNWIND_INCLUDES)
 $(O)/obj/sampler/unwind%.o: SHAPE += -DNDEBUG
 $(O)/obj/http/%.o: INCLUDES += -isystem $(DEPS)/src/civetweb/src
 
-$(O)/obj/%.o: %.c | $(GEN_H) $(DEPS_STAMP)
+$(O)/obj/%.o: %.c Makefile | $(GEN_H) $(DEPS_STAMP)
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
