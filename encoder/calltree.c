@@ -5,7 +5,6 @@
 #include "encoder/intern.h"
 #include "encoder/places.h"
 #include "encoder/sort.h"
-#include "sampler/unwind.h"
 
 /* A node and what tells it from its siblings. */
 struct entry {
@@ -32,7 +31,8 @@ struct path {
 
 /* One step down. */
 struct step {
-    const char *name, *module, *file;
+    uint32_t name, module; /* texts */
+    const char *file;
     bool is_thread, is_inlined;
 };
 
@@ -56,9 +56,7 @@ static uint32_t add_entry(struct builder *builder, const struct entry *key, uint
 }
 
 static bool descend(struct builder *builder, struct path *path, const struct step *step) {
-    struct entry key = {.parent = path->at};
-    key.name = pep_intern_add(&builder->texts, step->name);
-    key.module = pep_intern_add(&builder->texts, step->module);
+    struct entry key = {.parent = path->at, .name = step->name, .module = step->module};
     if (key.name == PEP_INDEX_NONE || key.module == PEP_INDEX_NONE)
         return false;
     key.node.is_thread = step->is_thread;
@@ -87,17 +85,31 @@ static bool descend(struct builder *builder, struct path *path, const struct ste
     return true;
 }
 
+/* The texts of a place's names and, behind them, of its module; entered when it is met first. */
+static const uint32_t *texts_of(struct builder *builder, struct pep_place *place) {
+    if (place->texts != NULL)
+        return place->texts;
+    uint32_t *texts =
+        pep_arena_array(builder->arena, (size_t)place->frame_count + 1, sizeof(*texts));
+    if (texts == NULL)
+        return NULL;
+    for (uint32_t i = 0; i < place->frame_count; i++)
+        texts[i] = pep_intern_add(&builder->texts, place->frames[i].name);
+    texts[place->frame_count] = pep_intern_add(&builder->texts, pep_place_module(place));
+    return place->texts = texts;
+}
+
 /* All frames of one address; the outermost function is the one that is not inlined. */
 static bool descend_place(struct builder *builder, struct path *path, uintptr_t pc) {
-    const struct pep_place *place = pep_places_find(&builder->places, pc);
-    if (place == NULL)
+    struct pep_place *place = pep_places_find(&builder->places, pc);
+    const uint32_t *texts = place != NULL ? texts_of(builder, place) : NULL;
+    if (texts == NULL)
         return false;
     for (uint32_t i = 0; i < place->frame_count && !place->is_own; i++) {
         uint32_t at = builder->options->is_inverted ? i : place->frame_count - 1 - i;
-        const struct pep_frame *frame = &place->frames[at];
-        struct step step = {.name = frame->name,
-                            .module = pep_place_module(place),
-                            .file = frame->file,
+        struct step step = {.name = texts[at],
+                            .module = texts[place->frame_count],
+                            .file = place->frames[at].file,
                             .is_inlined = at + 1 < place->frame_count};
         if (!descend(builder, path, &step))
             return false;
@@ -107,11 +119,14 @@ static bool descend_place(struct builder *builder, struct path *path, uintptr_t 
 
 static bool descend_thread(struct builder *builder, struct path *path,
                            const struct pep_sample *sample) {
-    struct step step = {.name = "[unknown thread]", .module = "", .is_thread = true};
-    if (sample->tid != 0 || sample->thread != NULL)
-        step.name = pep_arena_printf(builder->arena, "%s (%d)",
-                                     sample->thread != NULL ? sample->thread : "", sample->tid);
-    return step.name != NULL && descend(builder, path, &step);
+    const char *name = "[unknown thread]";
+    if (sample->tid != 0)
+        name = pep_arena_printf(builder->arena, "%s (%d)",
+                                sample->thread != NULL ? sample->thread : "", sample->tid);
+    if (name == NULL)
+        return false;
+    struct step step = {.name = pep_intern_add(&builder->texts, name), .is_thread = true};
+    return descend(builder, path, &step);
 }
 
 static bool add_sample(struct builder *builder, const struct pep_sample *sample) {

@@ -2,8 +2,6 @@
 
 #include <string.h>
 
-#include "sampler/unwind.h"
-
 void pep_places_init(struct pep_places *places, struct pep_arena *arena,
                      const struct pep_profile *profile, struct pep_symbolizer *symbolizer) {
     *places = (struct pep_places){.arena = arena, .profile = profile, .symbolizer = symbolizer};
@@ -64,13 +62,11 @@ static struct pep_place *add(struct pep_places *places, uintptr_t pc) {
 
 struct pep_place *pep_places_find(struct pep_places *places, uintptr_t pc) {
     size_t cursor = 0;
-    uint32_t found;
     if (pc == PEP_PC_NONE)
         pc = PEP_PC_UNKNOWN;
-    while ((found = pep_index_next(&places->index, pep_index_mix(pc), &cursor)) != PEP_INDEX_NONE)
-        if (places->items[found]->pc == pc)
-            return places->items[found];
-    return add(places, pc);
+    /* The mix keeps different numbers different, so the first with the same hash is it. */
+    uint32_t found = pep_index_next(&places->index, pep_index_mix(pc), &cursor);
+    return found != PEP_INDEX_NONE ? places->items[found] : add(places, pc);
 }
 
 const char *pep_place_module(const struct pep_place *place) {

@@ -24,6 +24,7 @@ struct pep_place {
     const struct pep_frame *frames;    /* innermost first; names are never NULL or "" */
     uint32_t frame_count;              /* >= 1 */
     uint32_t number;                   /* for the encoder's own use; 0 at first */
+    uint32_t *texts;                   /* likewise; NULL at first */
     bool is_own;                       /* code of libprofep.so: not to be shown */
 };
 

@@ -17,6 +17,8 @@
 #include "profile.pb.h"
 
 #define GATHER_BYTES 16384
+/* Room for a sample of 256 frames: 4 bytes an id, and its labels. */
+#define MESSAGE_BYTES 1536
 
 /* Between nanopb, which writes a few bytes at a time, and the writer. */
 struct gather {
@@ -66,10 +68,17 @@ static bool write_values(pb_ostream_t *stream, const pb_field_t *field, void *co
     return write_packed(stream, field, values->bytes, values->count);
 }
 
+/* A message is packed once into room and goes out with its size; only one too large for that is
+ * walked twice, as nanopb does otherwise. */
 static bool write_message(pb_ostream_t *stream, const pb_field_t *field, const pb_msgdesc_t *fields,
                           const void *message) {
-    return pb_encode_tag(stream, PB_WT_STRING, field->tag) &&
-           pb_encode_submessage(stream, fields, message);
+    pb_byte_t room[MESSAGE_BYTES];
+    pb_ostream_t small = pb_ostream_from_buffer(room, sizeof(room));
+    if (!pb_encode_tag(stream, PB_WT_STRING, field->tag))
+        return false;
+    if (pb_encode(&small, fields, message))
+        return pb_encode_string(stream, room, small.bytes_written);
+    return pb_encode_submessage(stream, fields, message);
 }
 
 static pep_pb_ValueType value_type(struct pep_pprof_tables *tables,

@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "encoder/sort.h"
-#include "sampler/unwind.h"
 
 /* Most that a part takes on the wire beside its text; ids and texts are below 2^22 here (4 bytes
  * a varint), addresses take 10 at most. */
@@ -29,7 +28,9 @@ size_t pep_varint(uint8_t *to, uint64_t value) {
 static uint32_t function_id(struct pep_pprof_tables *tables, const struct pep_frame *frame) {
     struct pep_pprof_function function = {.start_line = frame->start_line};
     function.name = pep_intern_add(&tables->texts, frame->name);
-    function.system_name = pep_intern_add(&tables->texts, frame->system_name);
+    function.system_name = frame->system_name == frame->name
+                               ? function.name
+                               : pep_intern_add(&tables->texts, frame->system_name);
     function.file = pep_intern_add(&tables->texts, frame->file);
     if (function.name == PEP_INDEX_NONE || function.system_name == PEP_INDEX_NONE ||
         function.file == PEP_INDEX_NONE)
@@ -112,61 +113,70 @@ static void merge_into_other(struct pep_pprof_tables *tables, const struct pep_s
             tables->other_values[i] += sample->values[i];
 }
 
-/* Puts the places of a sample that are shown into the scratch, and what they and it may cost into
- * *cost. The number of places, 0 when memory was refused. */
-static uint32_t places_of(struct pep_pprof_tables *tables, const struct pep_sample *sample,
-                          uint64_t *cost) {
+/* Puts the places of a sample into the scratch, root first, and what they and it may cost at most
+ * into *cost. What it shares with the sample before, from the root, is there already. */
+static bool find_places(struct pep_pprof_tables *tables, const struct pep_sample *sample,
+                        uint64_t *cost) {
     struct pep_place **places = tables->scratch;
-    uint32_t count = 0;
     *cost = SAMPLE_COST;
     for (uint32_t i = 0; i < sample->pc_count; i++) {
-        struct pep_place *place = pep_places_find(&tables->places, sample->pcs[i]);
-        if (place == NULL)
-            return 0;
+        uintptr_t pc = sample->pcs[sample->pc_count - 1 - i];
+        if (i >= tables->scratch_count || places[i]->pc != pc) {
+            tables->scratch_count = 0;
+            places[i] = pep_places_find(&tables->places, pc);
+        }
+        if (places[i] == NULL)
+            return false;
+        *cost += 4 + (places[i]->number == 0 ? place_cost(places[i]) : 0);
+    }
+    tables->scratch_count = sample->pc_count;
+    return true;
+}
+
+/* The ids of the places that are shown, innermost first. False when memory was refused. */
+static bool pack_locations(struct pep_pprof_tables *tables, struct pep_packed *packed) {
+    uint8_t *ids = tables->scratch_ids;
+    size_t filled = 0;
+    for (uint32_t i = tables->scratch_count; i-- > 0;) {
+        struct pep_place *place = tables->scratch[i];
         if (place->is_own)
             continue;
-        places[count++] = place;
-        *cost += 4 + (place->number == 0 ? place_cost(place) : 0);
+        if (place->number == 0 && !add_location(tables, place))
+            return false;
+        filled += pep_varint(ids + filled, place->number);
     }
-    if (count == 0) {
-        places[0] = pep_places_find(&tables->places, PEP_PC_UNKNOWN);
-        *cost += 4 + (places[0] != NULL ? place_cost(places[0]) : 0);
-        count = places[0] != NULL;
+    if (filled == 0) {
+        struct pep_place *unknown = pep_places_find(&tables->places, PEP_PC_UNKNOWN);
+        if (unknown == NULL || (unknown->number == 0 && !add_location(tables, unknown)))
+            return false;
+        filled = pep_varint(ids, unknown->number);
     }
-    return count;
+    packed->bytes = (uint8_t *)pep_arena_strndup(tables->arena, (char *)ids, filled);
+    packed->count = filled;
+    return packed->bytes != NULL;
 }
 
 static bool add_sample(struct pep_pprof_tables *tables, const struct pep_sample *sample) {
-    struct pep_place **places = tables->scratch;
     struct pep_packed labels;
     uint64_t cost;
     if (tables->sample_count >= tables->sample_limit) {
         merge_into_other(tables, sample);
         return true;
     }
-    uint32_t count = places_of(tables, sample, &cost);
-    if (count == 0 || !pep_pprof_labels(tables, sample, &labels))
+    if (!find_places(tables, sample, &cost) || !pep_pprof_labels(tables, sample, &labels))
         return false;
     cost += labels.count;
     if (tables->size_bytes + cost > PEP_PPROF_BYTES_MAX) {
         merge_into_other(tables, sample);
         return true;
     }
-    uint8_t *ids = pep_arena_array(tables->arena, count, 5);
-    if (ids == NULL)
-        return false;
-    size_t filled = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        if (places[i]->number == 0 && !add_location(tables, places[i]))
-            return false;
-        filled += pep_varint(ids + filled, places[i]->number);
-    }
     struct pep_pprof_sample *packed = &tables->samples[tables->sample_count++];
     *packed = (struct pep_pprof_sample){.labels = labels};
-    packed->locations = (struct pep_packed){.bytes = ids, .count = filled};
+    if (!pack_locations(tables, &packed->locations))
+        return false;
     for (uint32_t i = 0; i < tables->profile->type_count; i++)
         packed->values[i] = sample->values[i] > 0 ? sample->values[i] : 0;
-    tables->size_bytes += SAMPLE_COST + filled + labels.count;
+    tables->size_bytes += SAMPLE_COST + packed->locations.count + labels.count;
     return true;
 }
 
@@ -188,7 +198,7 @@ static bool add_other(struct pep_pprof_tables *tables) {
     return true;
 }
 
-/* A sample and the weight it is sorted by. */
+/* A sample and the weight it is ranked by. */
 struct ranked {
     const struct pep_sample *sample;
     int64_t weight;
@@ -200,12 +210,25 @@ static int heavier_first(const void *a, const void *b) {
     return left > right ? -1 : left < right;
 }
 
-/* Drops samples without any value; the heaviest come first. */
-static const void **rank_samples(struct pep_pprof_tables *tables, size_t *count) {
+/* Stacks that begin alike stand together: their bytes repeat, which gzip likes. */
+static int root_first(const void *a, const void *b) {
+    const struct pep_sample *left = ((const struct ranked *)a)->sample;
+    const struct pep_sample *right = ((const struct ranked *)b)->sample;
+    uint32_t shared = left->pc_count < right->pc_count ? left->pc_count : right->pc_count;
+    for (uint32_t i = 1; i <= shared; i++) {
+        uintptr_t from = left->pcs[left->pc_count - i], to = right->pcs[right->pc_count - i];
+        if (from != to)
+            return from < to ? -1 : 1;
+    }
+    return left->pc_count < right->pc_count ? -1 : left->pc_count > right->pc_count;
+}
+
+/* The samples that have any value. */
+static const void **list_samples(struct pep_pprof_tables *tables, size_t *count) {
     const struct pep_profile *profile = tables->profile;
-    struct ranked *ranked =
-        pep_arena_array(tables->arena, profile->sample_count + 1, sizeof(*ranked));
-    const void **order = pep_arena_array(tables->arena, profile->sample_count + 1, sizeof(*order));
+    size_t capacity = (size_t)profile->sample_count + 1;
+    struct ranked *ranked = pep_arena_array(tables->arena, capacity, sizeof(*ranked));
+    const void **order = pep_arena_array(tables->arena, capacity, sizeof(*order));
     *count = 0;
     if (ranked == NULL || order == NULL)
         return NULL;
@@ -223,18 +246,23 @@ static const void **rank_samples(struct pep_pprof_tables *tables, size_t *count)
         order[*count] = &ranked[*count];
         (*count)++;
     }
-    return pep_sort(tables->arena, order, *count, heavier_first) ? order : NULL;
+    return order;
 }
 
 static bool add_samples(struct pep_pprof_tables *tables) {
     size_t count;
-    const void **order = rank_samples(tables, &count);
+    const void **order = list_samples(tables, &count);
     if (order == NULL)
         return false;
     tables->sample_limit = PEP_PPROF_SAMPLES_MAX - (count > PEP_PPROF_SAMPLES_MAX);
     tables->samples = pep_arena_array(tables->arena, count + 1, sizeof(*tables->samples));
     tables->scratch = pep_arena_array(tables->arena, tables->depth + 1, sizeof(*tables->scratch));
-    if (tables->samples == NULL || tables->scratch == NULL)
+    tables->scratch_ids = pep_arena_array(tables->arena, tables->depth + 1, 5);
+    if (tables->samples == NULL || tables->scratch == NULL || tables->scratch_ids == NULL)
+        return false;
+    /* Ranked only where something may have to go: then the lightest come last and go. */
+    bool is_ranked = tables->is_tight || count > PEP_PPROF_SAMPLES_MAX;
+    if (!pep_sort(tables->arena, order, count, is_ranked ? heavier_first : root_first))
         return false;
     for (size_t i = 0; i < count; i++)
         if (!add_sample(tables, ((const struct ranked *)order[i])->sample))
@@ -352,16 +380,28 @@ static uint64_t fixed_cost(const struct pep_profile *profile) {
     return cost;
 }
 
-bool pep_pprof_tables_build(struct pep_pprof_tables *tables, const struct pep_encode_job *job) {
-    *tables = (struct pep_pprof_tables){.profile = job->profile, .arena = job->arena};
+static bool build(struct pep_pprof_tables *tables, const struct pep_encode_job *job) {
     pep_places_init(&tables->places, job->arena, job->profile, job->symbolizer);
     pep_index_init(&tables->function_index, job->arena);
     pep_index_init(&tables->label_index, job->arena);
     tables->size_bytes = fixed_cost(job->profile);
-    size_t mapping_count = job->profile->mapping_count + 1;
+    size_t mapping_count = (size_t)job->profile->mapping_count + 1;
     tables->mappings = pep_arena_array(job->arena, mapping_count, sizeof(*tables->mappings));
     tables->written = pep_arena_array(job->arena, mapping_count, sizeof(*tables->written));
     return tables->mappings != NULL && tables->written != NULL &&
-           pep_intern_init(&tables->texts, job->arena) && add_samples(tables) &&
-           write_mappings(tables) && add_comments(tables);
+           pep_intern_init(&tables->texts, job->arena) && add_samples(tables);
+}
+
+bool pep_pprof_tables_build(struct pep_pprof_tables *tables, const struct pep_encode_job *job) {
+    *tables = (struct pep_pprof_tables){.profile = job->profile, .arena = job->arena};
+    if (!build(tables, job))
+        return false;
+    if (tables->other_count != 0 && tables->sample_limit == PEP_PPROF_SAMPLES_MAX) {
+        /* Too many bytes, and what was left out is not the lightest: once more, ranked. */
+        *tables = (struct pep_pprof_tables){
+            .profile = job->profile, .arena = job->arena, .is_tight = true};
+        if (!build(tables, job))
+            return false;
+    }
+    return write_mappings(tables) && add_comments(tables);
 }

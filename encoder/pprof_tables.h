@@ -1,9 +1,9 @@
 /*
  * What a profile.proto file refers to by number: texts, functions, places, mappings.
  *
- * Model:   every sample is packed as it comes, the heaviest first; functions and locations are
- *          numbered 1.. in the order they are met. What does not fit the limits becomes one
- *          sample "[other]", so totals stay exact.
+ * Model:   every sample is packed as it comes, stacks with a common root together; functions and
+ *          locations are numbered 1.. in the order they are met. Where not all fit the limits,
+ *          the heaviest come first and the rest is one sample "[other]": totals stay exact.
  * Writers: pep_pprof_tables_build.  [normal]
  * Readers: pprof.c, which puts it all on the wire.
  * Memory:  an arena.
@@ -68,8 +68,11 @@ struct pep_pprof_tables {
     size_t location_count, location_capacity;
     struct pep_pprof_sample *samples;
     size_t sample_count, sample_limit;
-    struct pep_place **scratch; /* the places of one sample */
-    uint32_t depth;             /* of the deepest sample */
+    bool is_tight;              /* not everything fits: heaviest first */
+    struct pep_place **scratch; /* the places of the last sample, root first */
+    uint32_t scratch_count;
+    uint8_t *scratch_ids; /* room for their ids */
+    uint32_t depth;       /* of the deepest sample */
     struct pep_label_set *label_sets;
     size_t label_set_count, label_set_capacity;
     struct pep_pprof_mapping *mappings; /* one for each of the profile's */
