@@ -17,7 +17,7 @@
 #include "encoder/symbol_table.h"
 #include "sampler/profile.h"
 
-#define PEP_SYMBOL_CACHE_BYTES (UINT64_C(64) << 20)
+#define PEP_SYMBOL_CACHE_BYTES (UINT64_C(96) << 20)
 
 struct pep_symbol_text {
     const char *name;        /* demangled */

@@ -66,26 +66,22 @@ static bool copy_vdso(struct pep_elf *elf, struct pep_arena *scratch,
     return got > 0 && pep_elf_open_memory(elf, scratch, image, (size_t)got) == 0;
 }
 
-/* .symtab here or in the debug file; .dynsym always, it is small and has names that a debug file
- * made by another tool may lack. */
+/* .symtab, here or in the debug file, holds all that .dynsym does. */
 static int add_symbols(struct pep_symbol_file *file, struct pep_symbol_builder *builder,
                        const struct pep_elf *elf) {
     const Elf64_Shdr *symtab = pep_elf_section_typed(elf, SHT_SYMTAB);
-    int err = 0;
-    if (symtab != NULL) {
-        file->has_symtab = true;
-        err = pep_symbol_builder_add_section(builder, elf, symtab);
-    } else {
-        struct pep_elf debug;
-        if (elf->memory == NULL && pep_debug_file_open(&debug, elf, file->path, PEP_DEBUG_ROOT)) {
-            symtab = pep_elf_section_typed(&debug, SHT_SYMTAB);
-            file->has_symtab = symtab != NULL;
-            err = pep_symbol_builder_add_section(builder, &debug, symtab);
-            pep_elf_close(&debug);
-        }
+    struct pep_elf debug = {.fd = -1};
+    int err = pep_symbol_builder_add_section(builder, elf, symtab);
+    if (symtab == NULL && elf->memory == NULL &&
+        pep_debug_file_open(&debug, elf, file->path, PEP_DEBUG_ROOT)) {
+        symtab = pep_elf_section_typed(&debug, SHT_SYMTAB);
+        err = pep_symbol_builder_add_section(builder, &debug, symtab);
+        pep_elf_close(&debug);
     }
-    if (err == 0)
-        err = pep_symbol_builder_add_section(builder, elf, pep_elf_section_typed(elf, SHT_DYNSYM));
+    file->has_symtab = builder->count > 0;
+    if (err == 0 && !file->has_symtab)
+        err = pep_symbol_builder_add_section(builder, elf,
+                                             pep_elf_section_typed(elf, SHT_DYNSYM));
     if (err == 0)
         err = pep_symbol_builder_add_plt(builder, elf);
     return err;

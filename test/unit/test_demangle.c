@@ -43,7 +43,7 @@ static void mangled_names_become_readable(void **state) {
         {"_ZZ4mainENKUlvE_clEv", "main::{lambda()#1}::operator()"},
         {"_ZN3foo3barEv.cold", "foo::bar"},
         {"_ZN4core3fmt5Write9write_fmt17h0123456789abcdefE", "core::fmt::Write::write_fmt"},
-        {"_ZN59_$LT$alloc..string..String$u20$as$u20$core..fmt..Debug$GT$3fmt17h0123456789abcdefE",
+        {"_ZN58_$LT$alloc..string..String$u20$as$u20$core..fmt..Debug$GT$3fmt17h0123456789abcdefE",
          "<alloc::string::String as core::fmt::Debug>::fmt"},
         {"_RNvC6_123foo3bar", "123foo::bar"},
         {"_RNvCs1234_7mycrate3foo", "mycrate::foo"},
