@@ -157,7 +157,9 @@ bool pep_wire_is_intact(struct pep_wire *wire) {
     return false;
 }
 
-static void export_message(const struct mg_request_info *info, struct pep_message *message) {
+/* 0, or 431: civetweb stops reading headers when its table is full, so one that matters (Origin)
+ * might stand behind the last one seen. */
+static int export_message(const struct mg_request_info *info, struct pep_message *message) {
     message->method = info->request_method;
     message->target = info->request_uri;
     message->version = info->http_version;
@@ -167,6 +169,7 @@ static void export_message(const struct mg_request_info *info, struct pep_messag
         message->headers[i].value = info->http_headers[i].value;
         message->header_count++;
     }
+    return message->header_count < PEP_MESSAGE_HEADERS_MAX ? 0 : 431;
 }
 
 static int too_large(const struct pep_wire *wire, const char **sentence) {
@@ -202,9 +205,9 @@ int pep_wire_read_request(struct pep_wire *wire, struct pep_message *message,
     if (!get_request(&wire->connection, text, sizeof(text), &status))
         return explain(wire, status, sentence);
     wire->deadline_ns = 0;
-    export_message(&wire->connection.request_info, message);
     message->has_body = wire->connection.is_chunked || wire->connection.content_len > 0;
-    return 0;
+    *sentence = "The request has more than 63 headers.";
+    return export_message(&wire->connection.request_info, message);
 }
 
 long pep_wire_read_body(struct pep_wire *wire, void *to, size_t max) {
@@ -245,6 +248,5 @@ int pep_wire_parse(char *text, size_t count, struct pep_message *message) {
     text[count] = '\0';
     if (parse_http_request(text, (int)count, &info) <= 0)
         return 400;
-    export_message(&info, message);
-    return 0;
+    return export_message(&info, message);
 }

@@ -17,7 +17,7 @@
 
 #include "sampler/rt/arena.h"
 
-#define PEP_MESSAGE_HEADERS_MAX 64
+#define PEP_MESSAGE_HEADERS_MAX 64 /* one fewer is accepted */
 #define PEP_REQUEST_BODY_MAX 65536
 #define PEP_REQUEST_THREAD_MAX 64
 #define PEP_REQUEST_SECONDS 30

@@ -31,9 +31,12 @@ static int find_dir(const char *rundir, const char *runtime_dir, char *path) {
     int fd = -ENOENT;
     if (rundir) {
         snprintf(path, PATH_MAX, "%s", rundir);
-        return open_dir(path);
+        fd = open_dir(path);
+        /* A process that gave up root since cannot write there; its own place will do. */
+        if (fd != -EPERM && fd != -EACCES)
+            return fd;
     }
-    if (runtime_dir && runtime_dir[0] == '/') {
+    if (fd < 0 && runtime_dir && runtime_dir[0] == '/') {
         snprintf(path, PATH_MAX, "%s/profep", runtime_dir);
         fd = open_dir(path);
     }

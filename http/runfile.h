@@ -27,7 +27,7 @@ struct pep_runfile_handle {
 };
 
 /* rundir NULL: $XDG_RUNTIME_DIR/profep (runtime_dir, may be NULL), else /run/profep for root, else
- * /tmp/profep-UID. 0 or -errno. */
+ * /tmp/profep-UID; these also when we may not write to rundir. 0 or -errno. */
 int pep_runfile_write(const char *rundir, const char *runtime_dir,
                       const struct pep_runfile *content, struct pep_runfile_handle *handle);
 void pep_runfile_remove(struct pep_runfile_handle *handle);
