@@ -73,31 +73,50 @@ const FlameTree = (() => {
     return finish(out);
   }
 
-  // A tree under construction: children are found by frame.
+  // A tree under construction: children are found by frame. Most nodes have one child, so a map
+  // is made for the second.
   class Growing {
     constructor(types, frame) {
       this.types = types;
-      this.nodes = [{ frame, children: new Map(), self: new Array(types).fill(0) }];
+      this.nodes = [];
+      this.root = this.add(null, frame);
+    }
+    add(parent, frame) {
+      const node = { frame, parent, first: null, children: null, self: null, weight: 0 };
+      this.nodes.push(node);
+      if (parent === null) return node;
+      if (parent.first === null) parent.first = node;
+      else {
+        if (parent.children === null) parent.children = new Map([[parent.first.frame, parent.first]]);
+        parent.children.set(frame, node);
+      }
+      return node;
     }
     child(node, frame) {
-      let found = node.children.get(frame);
-      if (!found) {
-        found = { frame, children: new Map(), self: new Array(this.types).fill(0) };
-        node.children.set(frame, found);
-        this.nodes.push(found);
-      }
-      return found;
+      if (node.first !== null && node.first.frame === frame) return node.first;
+      return (node.children !== null && node.children.get(frame)) || this.add(node, frame);
     }
-    done(rank) {
+    charge(node, tree, from) {
+      if (node.self === null) node.self = new Array(this.types).fill(0);
+      for (let t = 0; t < this.types; t++) node.self[t] += tree.self[t][from];
+    }
+    // Siblings stand in the order that compare gives; weight is a node's total of the last type.
+    done(compare) {
+      for (let i = this.nodes.length - 1; i >= 0; i--) {
+        const node = this.nodes[i];
+        if (node.self !== null) node.weight += node.self[this.types - 1];
+        if (node.parent !== null) node.parent.weight += node.weight;
+      }
       const out = make(this.nodes.length, this.types);
-      const stack = [[this.nodes[0], -1]];
+      const stack = [this.root], parents = [-1];
       for (let i = 0; stack.length; i++) {
-        const [node, parent] = stack.pop();
+        const node = stack.pop();
         out.frame[i] = node.frame;
-        out.parent[i] = parent;
-        for (let t = 0; t < this.types; t++) out.self[t][i] = node.self[t];
-        const children = [...node.children.values()].sort((a, b) => rank[b.frame] - rank[a.frame]);
-        for (const child of children) stack.push([child, i]);
+        out.parent[i] = parents.pop();
+        for (let t = 0; t < this.types && node.self !== null; t++) out.self[t][i] = node.self[t];
+        const children = node.children !== null ? [...node.children.values()].sort((a, b) => compare(b, a))
+          : node.first !== null ? [node.first] : [];
+        for (const child of children) { stack.push(child); parents.push(i); }
       }
       return finish(out);
     }
@@ -106,29 +125,30 @@ const FlameTree = (() => {
   // All threads as one: their level is left out.
   function merged(tree, frames, rank) {
     const out = new Growing(tree.types, tree.frame[0]);
-    const place = [out.nodes[0]];
+    const place = [out.root];
     for (let i = 0; i < tree.count; i++) {
       if (i > 0) {
         const up = place[tree.parent[i]];
         place[i] = isThread(tree, frames, i) ? up : out.child(up, tree.frame[i]);
       }
-      for (let t = 0; t < tree.types; t++) place[i].self[t] += tree.self[t][i];
+      out.charge(place[i], tree, i);
     }
-    return out.done(rank);
+    return out.done((a, b) => rank[a.frame] - rank[b.frame]);
   }
 
-  // Leaves first: each node's own value is carried by the path from it to its thread.
+  // Leaves first, the heaviest on the left: each node's own value is carried by the path from it
+  // to its thread.
   function inverted(tree, rank) {
     const out = new Growing(tree.types, tree.frame[0]);
     for (let i = 1; i < tree.count; i++) {
       let isUsed = false;
       for (let t = 0; t < tree.types; t++) isUsed = isUsed || tree.self[t][i] > 0;
       if (!isUsed) continue;
-      let at = out.nodes[0];
+      let at = out.root;
       for (let up = i; up > 0; up = tree.parent[up]) at = out.child(at, tree.frame[up]);
-      for (let t = 0; t < tree.types; t++) at.self[t] += tree.self[t][i];
+      out.charge(at, tree, i);
     }
-    return out.done(rank);
+    return out.done((a, b) => b.weight - a.weight || rank[a.frame] - rank[b.frame]);
   }
 
   // Where each node begins, in the unit of the value; children fill their parent from the left.
