@@ -42,6 +42,7 @@ static uint64_t writing;      /* the number of the copy being made, or newest */
 static size_t paths_used;
 static uintptr_t own_start, own_limit;
 static int lock;     /* 0 free, 1 held, 2 held and waited for */
+static int is_stale; /* relaxed; a walk met unknown code since the last scan */
 static int is_again; /* a scan was asked for while one ran */
 
 struct scan {
@@ -110,6 +111,15 @@ PEP_SIGNAL_SAFE void pep_modules_own_range(uintptr_t *start, uintptr_t *limit) {
 
 PEP_HOOK_SAFE bool pep_modules_is_armed(void) {
     return pep_load_relaxed(&newest) != 0;
+}
+
+bool pep_modules_is_stale(void) {
+    return pep_load_relaxed(&is_stale) != 0;
+}
+
+PEP_SIGNAL_SAFE void pep_modules_note_unknown(void) {
+    if (!pep_load_relaxed(&is_stale))
+        pep_store_relaxed(&is_stale, 1);
 }
 
 uint32_t pep_modules_count(void) {
@@ -259,6 +269,7 @@ static int scan_once(void) {
     struct scan scan = {
         .sink = {.object = take_object, .code = take_code, .buffer = table->buffer}};
     begin_copy(&scan);
+    pep_store_relaxed(&is_stale, 0);
     int r = pep_scan_maps(&scan.sink);
     if (r < 0 && scan.entries == 0)
         r = pep_scan_loader(&scan.sink);

@@ -57,6 +57,12 @@ void pep_modules_closed(void);
 /* True once the table was filled; hooks use it to stay free until somebody profiles. */
 PEP_HOOK_SAFE bool pep_modules_is_armed(void);
 
+/* True when a walk met code that the last refresh did not know: a library that libc loaded by
+ * itself (gconv, NSS), new JIT code. Whoever sweeps while a window is open asks, and refreshes. */
+bool pep_modules_is_stale(void);
+/* The walk says so. */
+PEP_SIGNAL_SAFE void pep_modules_note_unknown(void);
+
 /* The loaded module whose executable addresses hold pc, or NULL (JIT code, no module). O(log n),
  * no lock. The pointer stays valid for ever. */
 PEP_SIGNAL_SAFE const struct pep_module *pep_modules_find(uintptr_t pc);

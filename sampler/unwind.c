@@ -113,8 +113,11 @@ PEP_SIGNAL_SAFE static bool leave_odd(struct walk *walk, uintptr_t lookup) {
 PEP_SIGNAL_SAFE __attribute__((noinline)) static struct pep_rule learn(struct walk *walk,
                                                                        uintptr_t lookup) {
     const struct pep_module *module = pep_modules_find(lookup);
-    if (module == NULL)
+    if (module == NULL) {
+        if (lookup >= PEP_PC_FIRST_REAL && !pep_modules_is_executable(lookup))
+            pep_modules_note_unknown();
         return (struct pep_rule){.kind = PEP_RULE_BLIND};
+    }
     PEP_COUNT(unwind_slow, 1);
     struct pep_rule rule = pep_learner_learn(walk->learner, module, lookup);
     if (rule.kind != PEP_RULE_NONE && !pep_modules_is_gone(module->id))

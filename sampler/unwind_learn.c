@@ -3,6 +3,7 @@
 #include "sampler/rt/os.h"
 
 #define HAVE_CONFIG_H 1
+#define NDEBUG 1 /* its headers assert */
 #include "dwarf_i.h"
 #include "libunwind_i.h"
 

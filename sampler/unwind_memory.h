@@ -50,7 +50,7 @@ static inline bool pep_unwind_is_direct(const struct pep_unwind_memory *memory, 
 
 /* The word at an address of a stack. AddressSanitizer would take the red zones of the frames
  * that are read here for mistakes. */
-__attribute__((no_sanitize("address"), no_sanitize("thread"))) static inline bool
+__attribute__((no_sanitize("address", "thread", "alignment"))) static inline bool
 pep_unwind_load(struct pep_unwind_memory *memory, uintptr_t address, uintptr_t *value) {
     if (pep_likely(pep_unwind_is_direct(memory, address))) {
         *value = *(const volatile uintptr_t *)address;
