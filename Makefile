@@ -228,6 +228,9 @@ demo: ## redis-server under load, profiled: the URL, the top functions, a flame 
 
 # -- sanitizers: unit tests in a build directory of their own ---------------------------------
 
+# Sanitizers are slow: a test may take longer.
+asan ubsan tsan: export TEST_SECONDS = 600
+
 asan: ## unit tests under the address and the undefined behaviour sanitizer
 	$(Q)$(MAKE) --no-print-directory O=$(O)-asan DEPS=$(DEPS) test-unit OPT='-O1 -g' \
 	    SANITIZE='-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -DPEP_DEBUG'
@@ -290,5 +293,8 @@ distclean: ## removes everything below $(O)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z_.-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@printf '\n  O=dir where to build (build)  V=1 whole commands  WERROR=1 warnings are errors\n'
+	@printf '  DEPS=dir libraries (build/deps)  PROFEP_DEPS_DIR=dir source packages without apt\n'
+	@printf '  CC CFLAGS LDFLAGS OPT (-O2 -g)  PREFIX DESTDIR BINDIR LIBDIR MANDIR DOCDIR\n'
 
 -include $(shell find $(O)/obj $(O)/gen $(O)/test -name '*.d' 2>/dev/null)
