@@ -352,7 +352,10 @@ void pep_cpu_sweep(void) {
             sweeps++;
         }
     }
+    bool is_open = windows > 0;
     unlock_windows();
+    if (is_open && pep_modules_is_stale())
+        pep_modules_refresh(); /* a library came by itself; what was known stays if it fails */
 }
 
 void pep_cpu_state(struct pep_cpu_state *state) {
