@@ -11,18 +11,20 @@ struct hues {
     uint16_t from, to; /* degrees; from > to runs through 0 */
 };
 
-/* For PROGRAM, LIBRARY, SYSTEM, JIT. lift lightens hues that the eye finds dark. */
+/* For PROGRAM, LIBRARY, SYSTEM, JIT. lift (1/100) lightens hues
+ * that the eye finds dark. */
 struct family {
     const char *profile_kinds; /* space before and after each */
     struct hues hues[4];
     uint8_t lift;
+    uint16_t saturation, saturation_dark; /* 1/1000 */
 };
 
 static const struct family families[] = {
-    {" cpu wall ", {{15, 28}, {31, 40}, {45, 53}, {352, 362}}, 0},
-    {" heap allocs ", {{128, 150}, {92, 118}, {64, 82}, {158, 172}}, 0},
-    {" block ", {{206, 220}, {192, 203}, {176, 188}, {222, 230}}, 7},
-    {" mutex contention ", {{266, 280}, {284, 296}, {304, 318}, {248, 258}}, 8},
+    {" cpu wall ", {{15, 28}, {31, 40}, {45, 53}, {352, 362}}, 0, 880, 620},
+    {" heap allocs ", {{128, 150}, {92, 118}, {64, 82}, {158, 172}}, 0, 440, 360},
+    {" block ", {{206, 220}, {192, 203}, {176, 188}, {222, 230}}, 7, 720, 520},
+    {" mutex contention ", {{266, 280}, {284, 296}, {304, 318}, {248, 258}}, 8, 620, 480},
 };
 
 /* The name of a module that belongs to the platform rather than to the program. */
@@ -120,6 +122,6 @@ uint32_t pep_flame_color_rgb(const char *profile_kind, uint32_t index, bool is_d
     uint32_t hue = hues->from + (hues->to - hues->from) * step / (SHADE_HUES - 1u);
     uint32_t lift = family->lift * 10u + (kind == PEP_FLAME_JIT ? 30u : 0u);
     if (is_dark)
-        return hsl(hue % 360, 620, 540 + light * 30 + lift);
-    return hsl(hue % 360, 880, 620 + light * 35 + lift);
+        return hsl(hue % 360, family->saturation_dark, 540 + light * 30 + lift);
+    return hsl(hue % 360, family->saturation, 620 + light * 35 + lift);
 }

@@ -29,6 +29,8 @@
   let listed = 150;
   let hits = null;
 
+  // The style chooses by family what a hit looks like.
+  document.documentElement.dataset.family = { mutex: "purple", contention: "purple" }[data.kind] || "hot";
   const graph = new FlameCanvas(
     { scroll: element("scroll"), space: element("space"), canvas: element("canvas") }, frames,
     { light: data.light, dark: data.dark, text: data.text });
@@ -56,6 +58,11 @@
     return `${whole_number.format(value)}${NBSP}${value === 1 ? name.replace(/s$/, "") : name}`;
   }
 
+  // Where the type's name stands beside it.
+  function bare(value, type) {
+    return data.types[type][1] === "count" ? whole_number.format(value) : amount(value, type);
+  }
+
   function typeName(type) {
     const [name, unit] = data.types[type];
     if (name === "cpu") return "CPU time";
@@ -73,14 +80,12 @@
   function showHead() {
     element("title").textContent = data.title;
     document.title = data.title;
-    const family = { mutex: "purple", contention: "purple", block: "blue", heap: "green", allocs: "green" }[data.kind];
-    document.documentElement.dataset.family = family || "hot";
     if (data.duration_ns > 0) fact("Duration", scaled(data.duration_ns, [[1e9, "s"], [1e6, "ms"]]));
     for (let t = data.types.length - 1; t >= 0; t--) {
       const total = whole.total[t][0];
       const isCpu = data.types[t][0] === "cpu" && data.duration_ns > 0;
       const busy = isCpu ? ` (${(total / data.duration_ns).toFixed(2)} CPUs busy)` : "";
-      fact(typeName(t), (data.types[t][1] === "count" ? whole_number.format(total) : amount(total, t)) + busy);
+      fact(typeName(t), bare(total, t) + busy);
     }
     if (threads.length) fact("Threads", whole_number.format(threads.length));
     fact("Functions", whole_number.format(FlameTree.functions(whole, frames).length));
@@ -228,13 +233,16 @@
     crumbs.scrollLeft = crumbs.scrollWidth;
   }
 
+  // Zoomed, and node is part of what was zoomed into rather than above it.
+  const isInView = (node) => state.at !== 0 && node >= state.at && node < tree.end[state.at];
+
   // [what, value] for everything known of a node.
   function describe(node) {
     const type = state.value, total = tree.total[type], self = tree.self[type];
     const lines = [];
-    for (let t = data.types.length - 1; t >= 0; t--) lines.push([typeName(t), amount(tree.total[t][node], t)]);
+    for (let t = data.types.length - 1; t >= 0; t--) lines.push([typeName(t), bare(tree.total[t][node], t)]);
     lines.push(["Of total", percent(total[node], total[0])]);
-    if (state.at !== 0) lines.push(["Of view", percent(total[node], total[state.at])]);
+    if (isInView(node)) lines.push(["Of view", percent(total[node], total[state.at])]);
     if (node > 0) lines.push([state.view === "bottom-up" ? "Of callee" : "Of caller", percent(total[node], total[tree.parent[node]])]);
     if (self[node] > 0 && state.view === "top-down") lines.push(["Self", `${amount(self[node], type)} (${percent(self[node], total[0])})`]);
     return lines;
@@ -252,7 +260,7 @@
     if (frame.module) detail.append(make("span", frame.module));
     for (let t = data.types.length - 1; t >= 0; t--) detail.append(make("span", amount(tree.total[t][node], t)));
     detail.append(make("span", `${percent(total[node], total[0])} of total`));
-    if (state.at !== 0) detail.append(make("span", `${percent(total[node], total[state.at])} of view`));
+    if (isInView(node)) detail.append(make("span", `${percent(total[node], total[state.at])} of view`));
   }
 
   // The frame under the keyboard's cursor, also for those who hear the page.

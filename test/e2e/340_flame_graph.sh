@@ -57,7 +57,8 @@ is "zoom: breadcrumb" "$(shown zoom)" "all > main (1) > main"
 is "zoom: part of the view" "$(shown "zoom search")" "80.0 % matched · 75.8 % of view"
 is "zoom: ancestors stay, others go" "$(shown "zoom keeps ancestors")" "true true false"
 is "tooltip: of total, of view, of caller, self, samples" "$(shown tooltip)" \
-    "48.0 %, 90.9 %, 90.9 %, 300 ms (12.0 %), 120 samples"
+    "48.0 %, 90.9 %, 90.9 %, 300 ms (12.0 %), 120"
+is "tooltip: what is above the view has no part of it" "$(shown "tooltip above")" undefined
 is "Esc goes up" "$(shown up)" "all > main (1)"
 is "Esc goes up again and keeps the search" "$(shown "up again")" "all [re.d|no such]"
 is "the browser's back zooms" "$(shown back)" true

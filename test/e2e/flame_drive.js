@@ -94,6 +94,8 @@
     say("zoom keeps ancestors", `${seek("all") !== null} ${seek("main (1)") !== null} ${seek("worker (2)") !== null}`);
     seek("parse");
     say("tooltip", `${tip("Of total")}, ${tip("Of view")}, ${tip("Of caller")}, ${tip("Self")}, ${tip("Samples")}`);
+    seek("main (1)");
+    say("tooltip above", tip("Of view"));
     const address = location.hash;
     key(get("scroll"), "Escape");
     await settled();
