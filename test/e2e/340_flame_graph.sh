@@ -58,7 +58,7 @@ is "zoom: part of the view" "$(shown "zoom search")" "80.0 % matched · 75.8 % o
 is "zoom: ancestors stay, others go" "$(shown "zoom keeps ancestors")" "true true false"
 is "tooltip: of total, of view, of caller, self, samples" "$(shown tooltip)" \
     "48.0 %, 90.9 %, 90.9 %, 300 ms (12.0 %), 120"
-is "tooltip: what is above the view has no part of it" "$(shown "tooltip above")" undefined
+is "tooltip: what is above the view has no part of it" "$(shown "tooltip above")" none
 is "Esc goes up" "$(shown up)" "all > main (1)"
 is "Esc goes up again and keeps the search" "$(shown "up again")" "all [re.d|no such]"
 is "the browser's back zooms" "$(shown back)" true

@@ -45,7 +45,7 @@
 
   const tip = (what) => {
     const cells = [...get("tip").querySelectorAll("div span")].map((cell) => cell.textContent);
-    return cells[cells.indexOf(what) + 1];
+    return cells.includes(what) ? cells[cells.indexOf(what) + 1] : "none";
   };
 
   function firstRows(count) {
