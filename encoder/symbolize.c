@@ -140,6 +140,13 @@ static void look_up_file(struct request *request, uint32_t index, uintptr_t pc,
     }
 }
 
+/* Code in a memory file goes by the file's name. */
+static const char *anonymous_name(struct request *request, uint32_t index) {
+    const char *path = request->profile->mappings[index].path;
+    return path[0] == '/' && path[1] != '/' ? module_name(request->arena, path)
+                                            : "[anonymous code]";
+}
+
 static void look_up(struct request *request, uintptr_t pc, struct pep_frame *frame) {
     *frame = (struct pep_frame){0};
     name_frame(frame, "[unknown]", false);
@@ -149,16 +156,18 @@ static void look_up(struct request *request, uintptr_t pc, struct pep_frame *fra
         return;
     }
     uint32_t index = pep_profile_mapping_of(request->profile, pc);
-    if (index == PEP_MAPPING_NONE || request->profile->mappings[index].is_jit) {
-        look_up_jit(request, pc, frame);
-        if (!frame->is_known && index != PEP_MAPPING_NONE)
-            name_frame(frame, "[anonymous code]", false); /* one node: addresses say nothing */
-        else if (!frame->is_known)
-            name_frame(frame, pep_arena_printf(request->arena, "0x%llx", (unsigned long long)pc),
-                       false);
+    if (index != PEP_MAPPING_NONE && !request->profile->mappings[index].is_jit) {
+        look_up_file(request, index, pc, frame);
         return;
     }
-    look_up_file(request, index, pc, frame);
+    look_up_jit(request, pc, frame);
+    if (frame->is_known)
+        return;
+    if (index == PEP_MAPPING_NONE)
+        name_frame(frame, pep_arena_printf(request->arena, "0x%llx", (unsigned long long)pc),
+                   false);
+    else /* one node: the addresses of nameless code say nothing */
+        name_frame(frame, anonymous_name(request, index), false);
 }
 
 static void drop_files(struct request *request) {
