@@ -197,17 +197,17 @@ progs: $(PROGS) ## the small target programs of the end-to-end tests
 test: ## unit and end-to-end tests and the gates; last line: N passed, N failed
 	$(Q)scripts/deps --test
 	$(Q)$(MAKE) --no-print-directory all $(UNITS) progs
-	$(Q)O=$(O) test/run all
+	$(Q)O=$(O) DEPS=$(abspath $(DEPS)) test/run all
 
 test-unit: ## unit tests alone
 	$(Q)scripts/deps --test
 	$(Q)$(MAKE) --no-print-directory $(UNITS)
-	$(Q)O=$(O) test/run unit
+	$(Q)O=$(O) DEPS=$(abspath $(DEPS)) test/run unit
 
 test-e2e: ## end-to-end tests alone; T=012 runs those whose name starts so
 	$(Q)scripts/deps --test
 	$(Q)$(MAKE) --no-print-directory all progs
-	$(Q)O=$(O) test/run e2e $(T)
+	$(Q)O=$(O) DEPS=$(abspath $(DEPS)) test/run e2e $(T)
 
 lint: all ## the gates, each with what it measured
 	$(Q)scripts/deps --lint

@@ -30,8 +30,8 @@ find preload sampler encoder http test \( -name '*.[ch]' -o -name '*.cpp' \) | s
             printf "  %s:%d: a function of %d lines\n", name, start, size[count]
             bad++
         }
-        # Kernel calls have six arguments, and ours mirror them.
-        if (head ~ /\(/ && parameters(head) > 5 && FILENAME != "sampler/rt/os.c") {
+        # Kernel calls have six arguments, and ours mirror them; what tests build is a table.
+        if (head ~ /\(/ && parameters(head) > 5 && FILENAME !~ /^(sampler\/rt\/os\.c$|test\/)/) {
             printf "  %s:%d: %d parameters\n", name, start, parameters(head)
             bad++
         }
