@@ -251,7 +251,8 @@ fuzz: ## each fuzzer for FUZZ_SECONDS (20), from its corpus
 	    corpus=test/fuzz/corpus/$${name#fuzz_}; mkdir -p $(O)/fuzz/$$name; \
 	    printf '  FUZZ  %s\n' $$name; \
 	    $$fuzzer -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 -verbosity=0 \
-	        -artifact_prefix=$(O)/fuzz/ $(O)/fuzz/$$name $$(ls -d $$corpus 2>/dev/null) || exit 1; \
+	        -artifact_prefix=$(O)/fuzz/ $$(ls test/fuzz/$$name.dict 2>/dev/null | sed s/^/-dict=/) \
+	        $(O)/fuzz/$$name $$(ls -d $$corpus 2>/dev/null) || exit 1; \
 	done
 
 # libFuzzer is clang's; the sources it drives are compiled again with its instrumentation.
