@@ -74,3 +74,11 @@ uint32_t pep_intern_add(struct pep_intern *intern, const char *text) {
     intern->text_bytes += count;
     return (uint32_t)intern->count++;
 }
+
+size_t pep_intern_bound(const char *text) {
+    bool is_fit;
+    size_t count = measure(text, &is_fit);
+    if (is_fit)
+        return count;
+    return count * 3 < PEP_INTERN_TEXT_MAX ? count * 3 : PEP_INTERN_TEXT_MAX;
+}

@@ -34,4 +34,7 @@ bool pep_intern_init(struct pep_intern *intern, struct pep_arena *arena);
 /* The number of a text, entering it when new; NULL counts as "". */
 uint32_t pep_intern_add(struct pep_intern *intern, const char *text);
 
+/* At most so many bytes will a text take. */
+size_t pep_intern_bound(const char *text);
+
 #endif

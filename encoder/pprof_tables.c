@@ -4,13 +4,13 @@
 
 #include "encoder/sort.h"
 
-/* Most that a part takes on the wire beside its text; ids and texts are below 2^22 here (4 bytes
- * a varint), addresses take 10 at most. */
-#define FUNCTION_COST 36
-#define LOCATION_COST 30
-#define LINE_COST 18
+/* Most that a part takes on the wire beside its text, with tags and lengths: ids and texts are
+ * below 2^21 here (3 bytes a varint), an address takes 10 at most. */
+#define FUNCTION_COST 24
+#define LOCATION_COST 22
+#define LINE_COST 12
 #define MAPPING_COST 60
-#define SAMPLE_COST (16 + 11 * PEP_PROFILE_VALUES_MAX)
+#define SAMPLE_COST 12
 #define TEXT_COST 4
 /* Held back for the comments on what was merged and for the file's own fields. */
 #define RESERVE_COST 4096
@@ -51,16 +51,20 @@ static uint32_t function_id(struct pep_pprof_tables *tables, const struct pep_fr
     return (uint32_t)tables->function_count;
 }
 
+static uint64_t texts_cost(const struct pep_pprof_tables *tables) {
+    return tables->texts.text_bytes + TEXT_COST * tables->texts.count;
+}
+
 /* What a place not yet in the file may add to it at most. */
 static uint64_t place_cost(const struct pep_place *place) {
     uint64_t cost = LOCATION_COST;
     for (uint32_t i = 0; i < place->frame_count; i++) {
         const struct pep_frame *frame = &place->frames[i];
-        /* A wrong byte of a text becomes three. */
-        size_t text = strlen(frame->name) + strlen(frame->system_name);
+        cost += LINE_COST + FUNCTION_COST + 3 * TEXT_COST + pep_intern_bound(frame->name);
+        if (frame->system_name != frame->name)
+            cost += pep_intern_bound(frame->system_name);
         if (frame->file != NULL)
-            text += strlen(frame->file);
-        cost += LINE_COST + FUNCTION_COST + 3 * (TEXT_COST + text);
+            cost += pep_intern_bound(frame->file);
     }
     return cost;
 }
@@ -75,15 +79,14 @@ static bool is_without_file(const struct pep_mapping *mapping) {
 /* Enters the functions of a location's lines. */
 static bool name_lines(struct pep_pprof_tables *tables, struct pep_pprof_location *location) {
     const struct pep_place *place = location->place;
-    uint64_t texts_before = tables->texts.text_bytes + TEXT_COST * tables->texts.count;
+    uint64_t texts_before = texts_cost(tables);
     for (uint32_t i = 0; i < place->frame_count; i++) {
         location->lines[i].function = function_id(tables, &place->frames[i]);
         location->lines[i].line = place->frames[i].line;
         if (location->lines[i].function == 0)
             return false;
     }
-    uint64_t texts_after = tables->texts.text_bytes + TEXT_COST * tables->texts.count;
-    tables->size_bytes += LINE_COST * place->frame_count + texts_after - texts_before;
+    tables->size_bytes += LINE_COST * place->frame_count + texts_cost(tables) - texts_before;
     location->line_count = place->frame_count;
     return true;
 }
@@ -118,7 +121,7 @@ static void merge_into_other(struct pep_pprof_tables *tables, const struct pep_s
 static bool find_places(struct pep_pprof_tables *tables, const struct pep_sample *sample,
                         uint64_t *cost) {
     struct pep_place **places = tables->scratch;
-    *cost = SAMPLE_COST;
+    *cost = 0;
     for (uint32_t i = 0; i < sample->pc_count; i++) {
         uintptr_t pc = sample->pcs[sample->pc_count - 1 - i];
         if (i >= tables->scratch_count || places[i]->pc != pc) {
@@ -156,6 +159,15 @@ static bool pack_locations(struct pep_pprof_tables *tables, struct pep_packed *p
     return packed->bytes != NULL;
 }
 
+static uint64_t values_cost(const struct pep_pprof_tables *tables,
+                            const struct pep_sample *sample) {
+    uint8_t bytes[10];
+    uint64_t cost = 0;
+    for (uint32_t i = 0; i < tables->profile->type_count; i++)
+        cost += pep_varint(bytes, (uint64_t)sample->values[i]);
+    return cost;
+}
+
 static bool add_sample(struct pep_pprof_tables *tables, const struct pep_sample *sample) {
     struct pep_packed labels;
     uint64_t cost;
@@ -163,9 +175,12 @@ static bool add_sample(struct pep_pprof_tables *tables, const struct pep_sample 
         merge_into_other(tables, sample);
         return true;
     }
+    uint64_t texts_before = texts_cost(tables);
     if (!find_places(tables, sample, &cost) || !pep_pprof_labels(tables, sample, &labels))
         return false;
-    cost += labels.count;
+    tables->size_bytes += texts_cost(tables) - texts_before;
+    uint64_t own_cost = SAMPLE_COST + labels.count + values_cost(tables, sample);
+    cost += own_cost;
     if (tables->size_bytes + cost > PEP_PPROF_BYTES_MAX) {
         merge_into_other(tables, sample);
         return true;
@@ -176,7 +191,7 @@ static bool add_sample(struct pep_pprof_tables *tables, const struct pep_sample 
         return false;
     for (uint32_t i = 0; i < tables->profile->type_count; i++)
         packed->values[i] = sample->values[i] > 0 ? sample->values[i] : 0;
-    tables->size_bytes += SAMPLE_COST + packed->locations.count + labels.count;
+    tables->size_bytes += own_cost + packed->locations.count;
     return true;
 }
 
@@ -371,11 +386,11 @@ static bool add_comments(struct pep_pprof_tables *tables) {
 static uint64_t fixed_cost(const struct pep_profile *profile) {
     uint64_t cost = RESERVE_COST;
     for (uint32_t i = 0; i < profile->comment_count; i++)
-        cost += 3 * strlen(profile->comments[i]) + 10;
+        cost += pep_intern_bound(profile->comments[i]) + 10;
     for (uint32_t i = 0; i < profile->mapping_count; i++) {
         const struct pep_mapping *mapping = &profile->mappings[i];
         cost += MAPPING_COST + sizeof(mapping->build_id);
-        cost += mapping->path != NULL ? 3 * strlen(mapping->path) : 0;
+        cost += mapping->path != NULL ? pep_intern_bound(mapping->path) : 0;
     }
     return cost;
 }

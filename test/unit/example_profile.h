@@ -14,6 +14,8 @@
 #include "encoder/encoders.h"
 
 #define EXAMPLE_TOTAL_NS 150000000
+/* An address inside "recurse". */
+#define EXAMPLE_RECURSE_PC 0x400030u
 
 extern const struct pep_profile example_profile;
 extern struct pep_symbolizer example_symbolizer;
