@@ -82,15 +82,46 @@ PEP_SIGNAL_SAFE static uint64_t random_below(struct pep_thread *thread, uint64_t
     return (x >> 32) * limit >> 32;
 }
 
+/* A sample is charged the time since the one before. Were that longer at one phase of the host's
+ * rhythm than at another, the shares would be wrong (one random moment in each period has this
+ * fault: 60/30/10 became 47/37/16), so intervals are drawn anew each time: uniform in half to one
+ * and a half periods, after which every phase of a rhythm of that period is equally likely. Each
+ * starts where the last was due, so late handlers do not lower the rate. A sixteenth of the
+ * distance from an even beat is taken back each time: the count of samples then stays within a few
+ * of the ideal, and the distance itself, some 0.8 periods, is wide enough to carry no phase. */
 PEP_SIGNAL_SAFE uint64_t pep_cpu_schedule(struct pep_thread *thread, uint64_t now_ns, uint32_t hz) {
-    uint64_t period = NS_PER_SECOND / hz;
-    uint64_t start = thread->slot_start_ns + period;
-    /* A little late is made up for; whole periods that passed without a signal are not. */
-    if ((int64_t)(now_ns - start) > (int64_t)period)
-        start += (now_ns - start) / period * period;
-    thread->slot_start_ns = start;
-    int64_t delay = (int64_t)(start + random_below(thread, period) - now_ns);
+    int64_t period = NS_PER_SECOND / hz;
+    int64_t interval =
+        period / 2 + (int64_t)random_below(thread, (uint64_t)period) - thread->ahead_ns / 16;
+    thread->ahead_ns += interval - period;
+    uint64_t due = thread->due_ns + (uint64_t)interval;
+    int64_t late = (int64_t)(now_ns - due);
+    if (late > period) /* signals that never came are not made up for */
+        due += (uint64_t)(late / period * period);
+    if (thread->ahead_ns > 4 * period || thread->ahead_ns < -4 * period)
+        thread->ahead_ns = 0; /* the rate was changed */
+    thread->due_ns = due;
+    int64_t delay = (int64_t)(due - now_ns);
     return delay > SOON_NS ? (uint64_t)delay : SOON_NS;
+}
+
+/* Under the slot's lock. Charges what the thread used since its last sample to that sample's
+ * stack: at the border of a window, or at the thread's end, no later sample can take it. */
+PEP_HOOK_SAFE static void settle(struct pep_thread *thread) {
+    if (thread->engine == PEP_ENGINE_NONE || thread->last_stack == 0)
+        return;
+    uint64_t now = pep_os_clock_ns(pep_os_thread_cpu_clock(thread->tid));
+    if (now <= thread->last_cpu_ns)
+        return; /* also 0, when the thread has ended */
+    uint64_t weight = now - thread->last_cpu_ns, count = 0;
+    uint32_t hz = pep_load_relaxed(&pep_cpu.hz);
+    if (thread->engine == PEP_ENGINE_TIMER && hz != 0) {
+        int64_t period = NS_PER_SECOND / hz, owed = thread->carry_ns + (int64_t)weight;
+        count = owed > period ? (uint64_t)(owed / period) : 0;
+        thread->carry_ns = owed - (int64_t)count * period;
+    }
+    pep_stack_table_charge(thread->last_stack, thread->identity, count, weight);
+    thread->last_cpu_ns = now;
 }
 
 PEP_HOOK_SAFE static void disarm(struct pep_thread *thread) {
@@ -109,7 +140,10 @@ PEP_HOOK_SAFE static void arm(struct pep_thread *thread, uint32_t hz) {
         thread->rng = now * 0x2545f4914f6cdd1du ^ (uint64_t)thread->tid << 32;
     thread->last_cpu_ns = now;
     thread->carry_ns = 0;
-    thread->slot_start_ns = now - NS_PER_SECOND / hz;
+    thread->last_stack = 0;
+    thread->ahead_ns = 0;
+    /* The first moment is anywhere in a period: short threads get their share of samples. */
+    thread->due_ns = now - NS_PER_SECOND / hz / 2;
     uint64_t delay = pep_cpu_schedule(thread, now, hz);
     if (choice != PEP_CPU_TIMER && !pep_load_relaxed(&pep_cpu.is_perf_refused) &&
         pep_cpu_perf_arm(thread, delay) == 0)
@@ -125,8 +159,10 @@ PEP_HOOK_SAFE static void arm_thread(struct pep_thread *thread, bool is_anew) {
         return;
     if (!pep_cpu_lock(thread))
         return;
-    if (is_anew)
+    if (is_anew) {
+        settle(thread);
         disarm(thread);
+    }
     if (thread->engine == PEP_ENGINE_NONE && thread->tid != 0)
         arm(thread, hz);
     pep_cpu_unlock(thread);
@@ -135,6 +171,7 @@ PEP_HOOK_SAFE static void arm_thread(struct pep_thread *thread, bool is_anew) {
 PEP_HOOK_SAFE static void disarm_thread(struct pep_thread *thread) {
     if (thread->engine == PEP_ENGINE_NONE || !pep_cpu_lock(thread))
         return;
+    settle(thread);
     disarm(thread);
     pep_cpu_unlock(thread);
 }
@@ -356,6 +393,16 @@ void pep_cpu_sweep(void) {
     unlock_windows();
     if (is_open && pep_modules_is_stale())
         pep_modules_refresh(); /* a library came by itself; what was known stays if it fails */
+}
+
+void pep_cpu_settle(void) {
+    for (uint32_t i = 0; i < pep_threads_limit(); i++) {
+        struct pep_thread *thread = pep_thread_at(i);
+        if (pep_load_relaxed(&thread->engine) == PEP_ENGINE_NONE || !pep_cpu_lock(thread))
+            continue;
+        settle(thread);
+        pep_cpu_unlock(thread);
+    }
 }
 
 void pep_cpu_state(struct pep_cpu_state *state) {

@@ -52,6 +52,9 @@ void pep_cpu_end(uint32_t hz);
 /* While a window is open, call every 100 ms or so: arms threads that came by raw clone, frees
  * what dead ones left, checks that the handler is still ours. */
 void pep_cpu_sweep(void);
+/* Charges what every armed thread used since its last sample to the stack of that sample, so that
+ * a reading is exact at this moment. Called by the readings of profile.h. */
+void pep_cpu_settle(void);
 void pep_cpu_state(struct pep_cpu_state *state);
 
 /* Hooks: a thread was born (on itself, masked), or is about to end. Free when disarmed. */

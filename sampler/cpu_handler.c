@@ -88,9 +88,12 @@ PEP_SIGNAL_SAFE static struct pep_cpu_scratch *take_scratch(uint32_t first) {
     return NULL;
 }
 
-/* How many whole periods a weight stands for; what is left over waits in the slot. */
+/* How many samples a weight stands for: one, unless signals were missed. The timer engine misses
+ * them as a rule above CONFIG_HZ, so there the remainder waits in the slot. */
 PEP_SIGNAL_SAFE static uint64_t whole_samples(struct pep_thread *thread, uint64_t weight_ns,
                                               uint64_t period_ns) {
+    if (thread->engine == PEP_ENGINE_PERF && weight_ns < 2 * period_ns)
+        return 1;
     int64_t owed = thread->carry_ns + (int64_t)weight_ns, period = (int64_t)period_ns;
     int64_t count = owed >= 2 * period ? owed / period : 1;
     int64_t left = owed - count * period;
@@ -115,6 +118,7 @@ PEP_SIGNAL_SAFE void pep_cpu_record(struct pep_cpu_job *job) {
     pep_stack_table_charge(stack, pep_thread_identity(thread),
                            whole_samples(thread, weight, job->period_ns), weight);
     thread->last_cpu_ns = job->now_ns;
+    thread->last_stack = stack;
     PEP_COUNT(samples, 1);
 }
 

@@ -55,8 +55,7 @@ void pep_cpu_timer_limits(void);
 
 /* Either engine. */
 PEP_SIGNAL_SAFE void pep_cpu_next(struct pep_thread *thread, uint64_t delay_ns);
-/* From now to the next sample: one random moment in each period, so that no rhythm of the host
- * can hide from it and the mean rate is exact. */
+/* From now to the next sample, in ns; jittered, the mean rate is hz. */
 PEP_SIGNAL_SAFE uint64_t pep_cpu_schedule(struct pep_thread *thread, uint64_t now_ns, uint32_t hz);
 
 /* The handler. install: for good. check: 0 when it is in place (put back after SIG_DFL or SIG_IGN,

@@ -49,6 +49,7 @@ const char *pep_profile_pc_note(uintptr_t pc) {
 }
 
 struct pep_cpu_snapshot *pep_cpu_snapshot_take(struct pep_arena *arena) {
+    pep_cpu_settle();
     uint32_t count = pep_stack_table_cell_count();
     struct pep_cpu_snapshot *snapshot =
         pep_arena_alloc(arena, sizeof *snapshot + count * sizeof snapshot->cells[0]);
@@ -229,6 +230,7 @@ struct pep_profile *pep_profile_cpu(struct pep_arena *arena, const struct pep_cp
         .main_mapping = PEP_MAPPING_NONE,
         .pid = pep_os_getpid(),
     };
+    pep_cpu_settle();
     pep_identities_refresh();
     fill_samples(arena, profile, before, filter);
     pep_profile_fill_mappings(arena, profile);
