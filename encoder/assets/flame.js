@@ -92,7 +92,8 @@
     if (data.time_ns > 0) fact("Recorded", new Date(data.time_ns / 1e6).toLocaleString("sv-SE"));
     const notes = element("notes");
     for (const comment of data.comments) {
-      const isLoss = /\b(lost|dropped|full|truncated|missed|incomplete|refused)\b/i.test(comment);
+      // Losses end in the name of their counter: "3 samples refused because ... (sample_nested)."
+      const isLoss = /^\d.*\([a-z]+(_[a-z]+)+\)\.?$/.test(comment) || /\b(lost|dropped|truncated|missed)\b/i.test(comment);
       notes.append(make("li", comment, { className: isLoss ? "loss" : "" }));
       if (isLoss) notes.classList.add("has-loss");
     }

@@ -43,7 +43,7 @@ is "the title is text" "$(shown title)" \
 matches "duration, totals and threads on top" "$(shown facts)" \
     'Duration ?5\.00 s ?CPU time ?2\.50 s \(0\.50 CPUs busy\) ?Samples ?200 ?Threads ?2'
 is "comments in plain sight" "$(shown notes)" \
-    "7 samples were lost </script> & found. | Sampled at 100 Hz."
+    "7 samples refused </script> & found (sample_nested). | Sampled at 100 Hz."
 is "the loss stands out" "$(shown losses)" 1
 is "functions by their own time" "$(shown table)" \
     "read 80.0 %, parse 12.0 %, <script>broken = 1</script> 2.00 %"

@@ -70,7 +70,8 @@ static struct pep_mapping mappings[] = {
     {.start = 30000, .limit = 40000, .path = "/opt/</script>/lib<evil>.so"},
 };
 
-static const char *comments[] = {"7 samples were lost </script> & found.", "Sampled at 100 Hz."};
+static const char *comments[] = {"7 samples refused </script> & found (sample_nested).",
+                                 "Sampled at 100 Hz."};
 
 static const struct pep_profile profile = {
     .kind = "cpu",
@@ -227,7 +228,7 @@ static void svg_is_root_thread_leaf(void **state) {
     assert_non_null(strstr(svg, "<title>worker (2)\n68 samples, 1.18 s, 47.20%</title>"));
     assert_non_null(strstr(svg, "<title>read (libc.so.6)\n50 samples, 1.00 s, 40.00%</title>"));
     assert_non_null(strstr(svg, "<title>&lt;script&gt;broken = 1&lt;/script&gt; (sample)"));
-    assert_non_null(strstr(svg, "7 samples were lost &lt;/script&gt; &amp; found."));
+    assert_non_null(strstr(svg, "7 samples refused &lt;/script&gt; &amp; found (sample_nested)."));
     assert_non_null(strstr(svg, "viewBox=\"0 0 1200 "));
     assert_non_null(strstr(svg, "@media(prefers-color-scheme:dark)"));
     /* all, main (1), main, parse, read: four rows above the root's, which is the lowest. */
