@@ -27,59 +27,58 @@ struct pep_label_set {
     struct pep_packed packed;
 };
 
-static bool add_text(struct pep_pprof_tables *tables, pep_pb_Label *labels, size_t *count,
-                     const char *const pair[2]) {
-    uint32_t key = pep_intern_add(&tables->texts, pair[0]);
-    uint32_t text = pep_intern_add(&tables->texts, pair[1]);
-    if (key == PEP_INDEX_NONE || text == PEP_INDEX_NONE)
+/* Labels being made. */
+struct draft {
+    struct pep_pprof_tables *tables;
+    pep_pb_Label labels[LABELS_MAX];
+    size_t count;
+};
+
+/* False when memory was refused for one of its texts. */
+static bool add(struct draft *draft, const char *key, pep_pb_Label label) {
+    uint32_t text = pep_intern_add(&draft->tables->texts, key);
+    label.key = text;
+    if (text == PEP_INDEX_NONE || label.str == PEP_INDEX_NONE || label.num_unit == PEP_INDEX_NONE)
         return false;
-    labels[(*count)++] = (pep_pb_Label){.key = key, .str = text};
+    draft->labels[draft->count++] = label;
     return true;
 }
 
-static bool add_number(struct pep_pprof_tables *tables, pep_pb_Label *labels, size_t *count,
-                       const char *name, const char *unit, uint64_t value) {
-    uint32_t key = pep_intern_add(&tables->texts, name);
-    uint32_t unit_text = pep_intern_add(&tables->texts, unit);
-    if (key == PEP_INDEX_NONE || unit_text == PEP_INDEX_NONE)
-        return false;
-    labels[(*count)++] = (pep_pb_Label){.key = key, .num = (int64_t)value, .num_unit = unit_text};
-    return true;
+static bool add_text(struct draft *draft, const char *key, const char *text) {
+    return text != NULL &&
+           add(draft, key, (pep_pb_Label){.str = pep_intern_add(&draft->tables->texts, text)});
 }
 
-static bool make_labels(struct pep_pprof_tables *tables, const struct pep_label_set *set,
-                        pep_pb_Label *labels, size_t *count) {
-    const char *name = tables->texts.items[set->thread].text;
-    if (name[0] != '\0') {
-        if (!add_text(tables, labels, count, (const char *const[]){"thread", name}) ||
-            !add_text(tables, labels, count, (const char *const[]){"thread_name", name}))
-            return false;
-    }
-    if (set->tid > 0) {
-        const char *tid = pep_arena_printf(tables->arena, "%d", set->tid);
-        if (tid == NULL ||
-            !add_text(tables, labels, count, (const char *const[]){"thread_id", tid}) ||
-            !add_number(tables, labels, count, "tid", NULL, (uint64_t)set->tid))
-            return false;
-    }
-    if (set->bytes != 0 && !add_number(tables, labels, count, "bytes", "bytes", set->bytes))
+static bool add_number(struct draft *draft, const char *key, uint64_t value, const char *unit) {
+    return add(draft, key,
+               (pep_pb_Label){.num = (int64_t)value,
+                              .num_unit = pep_intern_add(&draft->tables->texts, unit)});
+}
+
+static bool make_labels(struct draft *draft, const struct pep_label_set *set) {
+    const char *name = draft->tables->texts.items[set->thread].text;
+    if (name[0] != '\0' &&
+        (!add_text(draft, "thread", name) || !add_text(draft, "thread_name", name)))
         return false;
-    return true;
+    if (set->tid > 0 &&
+        (!add_text(draft, "thread_id", pep_arena_printf(draft->tables->arena, "%d", set->tid)) ||
+         !add_number(draft, "tid", (uint64_t)set->tid, NULL)))
+        return false;
+    return set->bytes == 0 || add_number(draft, "bytes", set->bytes, "bytes");
 }
 
 static bool pack(struct pep_pprof_tables *tables, struct pep_label_set *set) {
-    pep_pb_Label labels[LABELS_MAX];
-    size_t count = 0;
-    if (!make_labels(tables, set, labels, &count))
+    struct draft draft = {.tables = tables};
+    if (!make_labels(&draft, set))
         return false;
-    size_t size = count * LABEL_BYTES_MAX;
+    size_t size = draft.count * LABEL_BYTES_MAX;
     uint8_t *bytes = pep_arena_alloc(tables->arena, size);
     if (bytes == NULL)
         return false;
     pb_ostream_t stream = pb_ostream_from_buffer(bytes, size);
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < draft.count; i++)
         if (!pb_encode_tag(&stream, PB_WT_STRING, pep_pb_Sample_label_tag) ||
-            !pb_encode_submessage(&stream, pep_pb_Label_fields, &labels[i]))
+            !pb_encode_submessage(&stream, pep_pb_Label_fields, &draft.labels[i]))
             return false;
     set->packed = (struct pep_packed){.bytes = bytes, .count = stream.bytes_written};
     return true;

@@ -186,17 +186,3 @@ int example_run(const char *command, char *output, size_t size) {
     int status = pclose(pipe);
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
-
-/* Stand-ins while these files are linked without the sampler's own. */
-__attribute__((weak)) uint32_t pep_profile_mapping_of(const struct pep_profile *profile,
-                                                      uintptr_t pc) {
-    for (uint32_t i = 0; i < profile->mapping_count; i++)
-        if (pc >= profile->mappings[i].start && pc < profile->mappings[i].limit)
-            return i;
-    return PEP_MAPPING_NONE;
-}
-
-__attribute__((weak)) const char *pep_profile_pc_note(uintptr_t pc) {
-    static const char *const notes[] = {NULL, "[truncated]", "[profep: table full]", "[unknown]"};
-    return pc < sizeof(notes) / sizeof(notes[0]) ? notes[pc] : NULL;
-}
