@@ -154,6 +154,33 @@ const struct pep_symbol_text *pep_symbol_file_text(struct pep_symbol_file *file,
     return text;
 }
 
+const char *pep_symbol_module_name(struct pep_arena *arena, const char *path) {
+    static const char mark[] = " (deleted)";
+    const char *slash = strrchr(path, '/');
+    const char *base = slash != NULL && slash[1] != '\0' ? slash + 1 : path;
+    size_t length = strlen(base), cut = sizeof(mark) - 1;
+    if (length > cut && strcmp(base + length - cut, mark) == 0)
+        return pep_arena_strndup(arena, base, length - cut);
+    return base;
+}
+
+const char *pep_symbol_file_fde_name(struct pep_symbol_file *file, const struct pep_fde *fde) {
+    const char **slot = &file->fde_names[fde - file->fdes.fdes];
+    const char *name = pep_load_acquire(slot); /* pairs with the release below */
+    if (name != NULL)
+        return name;
+    lock();
+    name = *slot;
+    const char *module = name == NULL ? pep_symbol_module_name(&file->arena, file->path) : NULL;
+    if (module != NULL) {
+        name =
+            pep_arena_printf(&file->arena, "%s!fn_0x%llx", module, (unsigned long long)fde->start);
+        pep_store_release(slot, name);
+    }
+    unlock();
+    return name;
+}
+
 uint64_t pep_symbol_cache_bytes(void) {
     lock();
     uint64_t bytes = cache.bytes;

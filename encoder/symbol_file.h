@@ -31,6 +31,7 @@ struct pep_symbol_file {
     struct pep_symbol_table symbols;
     struct pep_fde_table fdes;
     struct pep_symbol_text **texts; /* [symbols.count], NULL until shown; release, acquire */
+    const char **fde_names;         /* [fdes.count], the same way */
     bool is_matched;                /* a file that belongs to the mapping was found */
     bool has_symtab;                /* false: a debug file may turn up later */
     uint32_t references;            /* the cache's lock */
@@ -46,6 +47,10 @@ void pep_symbol_file_drop(struct pep_symbol_file *file);
 /* The texts of a symbol of this file; live as long as the reference. NULL without memory. */
 const struct pep_symbol_text *pep_symbol_file_text(struct pep_symbol_file *file,
                                                    const struct pep_symbol *symbol);
+/* "module!fn_0x4a3b0" for a function of this file without a name, likewise. */
+const char *pep_symbol_file_fde_name(struct pep_symbol_file *file, const struct pep_fde *fde);
+/* The file name in a path, without the mark of a deleted file. NULL without memory. */
+const char *pep_symbol_module_name(struct pep_arena *arena, const char *path);
 /* Bytes held by the cache, and how many loads there were since the start (tests, own state). */
 uint64_t pep_symbol_cache_bytes(void);
 uint64_t pep_symbol_cache_loads(void);

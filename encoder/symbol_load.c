@@ -80,8 +80,7 @@ static int add_symbols(struct pep_symbol_file *file, struct pep_symbol_builder *
     }
     file->has_symtab = builder->count > 0;
     if (err == 0 && !file->has_symtab)
-        err = pep_symbol_builder_add_section(builder, elf,
-                                             pep_elf_section_typed(elf, SHT_DYNSYM));
+        err = pep_symbol_builder_add_section(builder, elf, pep_elf_section_typed(elf, SHT_DYNSYM));
     if (err == 0)
         err = pep_symbol_builder_add_plt(builder, elf);
     return err;
@@ -104,8 +103,9 @@ int pep_symbol_file_load(struct pep_symbol_file *file, const struct pep_mapping 
         int finished = pep_symbol_builder_finish(&builder, &file->fdes, &file->symbols);
         err = err != 0 ? err : finished;
         pep_elf_close(&elf);
-        file->texts = pep_arena_array(&file->arena, file->symbols.count + 1, sizeof(*file->texts));
-        if (file->texts == NULL)
+        file->texts = pep_arena_array(&file->arena, file->symbols.count + 1, sizeof(void *));
+        file->fde_names = pep_arena_array(&file->arena, file->fdes.count + 1, sizeof(void *));
+        if (file->texts == NULL || file->fde_names == NULL)
             err = -ENOMEM;
     }
     pep_arena_drop(&scratch);

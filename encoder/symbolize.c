@@ -69,17 +69,6 @@ static void name_frame(struct pep_frame *frame, const char *text, bool is_known)
     frame->is_known = is_known;
 }
 
-/* The file name in a path, without the mark of a deleted file. Owned by the arena. */
-static const char *module_name(struct pep_arena *arena, const char *path) {
-    static const char mark[] = " (deleted)";
-    const char *slash = strrchr(path, '/');
-    const char *base = slash != NULL && slash[1] != '\0' ? slash + 1 : path;
-    size_t length = strlen(base), cut = sizeof(mark) - 1;
-    if (length > cut && strcmp(base + length - cut, mark) == 0)
-        return pep_arena_strndup(arena, base, length - cut);
-    return base;
-}
-
 static bool is_main_file(const struct pep_profile *profile, const struct pep_mapping *mapping) {
     uint32_t main = profile->main_mapping;
     return main < profile->mapping_count &&
@@ -115,35 +104,34 @@ static void look_up_file(struct request *request, uint32_t index, uintptr_t pc,
                          struct pep_frame *frame) {
     const struct pep_mapping *mapping = &request->profile->mappings[index];
     uint64_t address = pc - mapping->bias; /* as in the file's headers */
-    const char *module = module_name(request->arena, mapping->path);
-    module = module != NULL ? module : "";
     struct pep_symbol_file *file = file_of(request, index);
     const struct pep_symbol *symbol =
         file != NULL ? pep_symbol_table_find(&file->symbols, address) : NULL;
     const struct pep_symbol_text *text = symbol != NULL ? pep_symbol_file_text(file, symbol) : NULL;
-    const struct pep_fde *fde = file != NULL ? pep_fde_table_find(&file->fdes, address) : NULL;
     if (text != NULL) {
         name_frame(frame, text->name, true);
         frame->system_name = text->system_name;
         frame->start = mapping->bias + symbol->start;
-    } else if (fde != NULL) {
-        name_frame(frame,
-                   pep_arena_printf(request->arena, "%s!fn_0x%llx", module,
-                                    (unsigned long long)fde->start),
-                   true);
-        frame->start = mapping->bias + fde->start;
-    } else {
-        name_frame(
-            frame,
-            pep_arena_printf(request->arena, "%s+0x%llx", module, (unsigned long long)address),
-            false);
+        return;
     }
+    const struct pep_fde *fde = file != NULL ? pep_fde_table_find(&file->fdes, address) : NULL;
+    const char *name = fde != NULL ? pep_symbol_file_fde_name(file, fde) : NULL;
+    if (name != NULL) {
+        name_frame(frame, name, true);
+        frame->start = mapping->bias + fde->start;
+        return;
+    }
+    const char *module = pep_symbol_module_name(request->arena, mapping->path);
+    name_frame(frame,
+               pep_arena_printf(request->arena, "%s+0x%llx", module != NULL ? module : "",
+                                (unsigned long long)address),
+               false);
 }
 
 /* Code in a memory file goes by the file's name. */
 static const char *anonymous_name(struct request *request, uint32_t index) {
     const char *path = request->profile->mappings[index].path;
-    return path[0] == '/' && path[1] != '/' ? module_name(request->arena, path)
+    return path[0] == '/' && path[1] != '/' ? pep_symbol_module_name(request->arena, path)
                                             : "[anonymous code]";
 }
 

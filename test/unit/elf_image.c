@@ -37,21 +37,21 @@ void elf_image_begin(struct elf_image *image) {
 }
 
 unsigned elf_image_section(struct elf_image *image, const char *name, uint32_t type,
-                           uint64_t address, const void *bytes, size_t size) {
+                           const void *bytes, size_t size) {
     assert_true(image->section_count < 24);
     Elf64_Shdr *section = &image->sections[image->section_count];
     section->sh_name =
         (uint32_t)put_text(image->names, &image->names_size, sizeof(image->names), name);
     section->sh_type = type;
     section->sh_flags = SHF_ALLOC;
-    section->sh_addr = address;
     section->sh_offset = put(image, bytes, size);
     section->sh_size = size;
     return image->section_count++;
 }
 
 unsigned elf_image_text(struct elf_image *image, uint64_t address, uint64_t size) {
-    unsigned index = elf_image_section(image, ".text", SHT_NOBITS, address, NULL, 0);
+    unsigned index = elf_image_section(image, ".text", SHT_NOBITS, NULL, 0);
+    image->sections[index].sh_addr = address;
     image->sections[index].sh_size = size;
     image->sections[index].sh_flags = SHF_ALLOC | SHF_EXECINSTR;
     return index;
@@ -64,7 +64,7 @@ void elf_image_build_id(struct elf_image *image, const char *twenty_bytes) {
         char id[20];
     } note = {{4, 20, NT_GNU_BUILD_ID}, "GNU", {0}};
     memcpy(note.id, twenty_bytes, 20);
-    elf_image_section(image, ".note.gnu.build-id", SHT_NOTE, 0, &note, sizeof(note));
+    elf_image_section(image, ".note.gnu.build-id", SHT_NOTE, &note, sizeof(note));
 }
 
 void elf_image_symbol(struct elf_image *image, const char *name, uint64_t start, uint64_t size,
@@ -81,15 +81,15 @@ void elf_image_symbol(struct elf_image *image, const char *name, uint64_t start,
 
 void elf_image_finish(struct elf_image *image, uint32_t symtab_type) {
     bool is_dynamic = symtab_type == SHT_DYNSYM;
-    unsigned symtab = elf_image_section(image, is_dynamic ? ".dynsym" : ".symtab", symtab_type, 0,
+    unsigned symtab = elf_image_section(image, is_dynamic ? ".dynsym" : ".symtab", symtab_type,
                                         image->symbols, image->symbol_count * sizeof(Elf64_Sym));
-    unsigned strtab = elf_image_section(image, is_dynamic ? ".dynstr" : ".strtab", SHT_STRTAB, 0,
+    unsigned strtab = elf_image_section(image, is_dynamic ? ".dynstr" : ".strtab", SHT_STRTAB,
                                         image->strings, image->strings_size);
     image->sections[symtab].sh_link = strtab;
     image->sections[symtab].sh_entsize = sizeof(Elf64_Sym);
     put_text(image->names, &image->names_size, sizeof(image->names), ".shstrtab");
     unsigned names = image->section_count;
-    elf_image_section(image, "", SHT_STRTAB, 0, image->names, image->names_size + 1);
+    elf_image_section(image, "", SHT_STRTAB, image->names, image->names_size + 1);
     Elf64_Ehdr header = {
         .e_ident = {ELFMAG0, ELFMAG1, ELFMAG2, ELFMAG3, ELFCLASS64, ELFDATA2LSB, EV_CURRENT},
         .e_type = ET_DYN,

@@ -29,9 +29,9 @@ struct elf_image {
 };
 
 void elf_image_begin(struct elf_image *image);
-/* Appends bytes as a section at address; its number. */
+/* Appends bytes as a section at address 0; its number. */
 unsigned elf_image_section(struct elf_image *image, const char *name, uint32_t type,
-                           uint64_t address, const void *bytes, size_t size);
+                           const void *bytes, size_t size);
 /* .text: executable, without bytes, [address, address + size). */
 unsigned elf_image_text(struct elf_image *image, uint64_t address, uint64_t size);
 void elf_image_build_id(struct elf_image *image, const char *twenty_bytes);

@@ -250,8 +250,11 @@ static void add_frames(const uint32_t *starts, uint32_t count, uint32_t length) 
         memcpy(index + 12 + 8 * i, row, sizeof(row));
         at += sizeof(record);
     }
-    elf_image_section(&image, ".eh_frame_hdr", SHT_PROGBITS, index_at, index, 12 + 8 * count);
-    elf_image_section(&image, ".eh_frame", SHT_PROGBITS, frame_at, frame, at + 4);
+    unsigned number =
+        elf_image_section(&image, ".eh_frame_hdr", SHT_PROGBITS, index, 12 + 8 * count);
+    image.sections[number].sh_addr = index_at;
+    number = elf_image_section(&image, ".eh_frame", SHT_PROGBITS, frame, at + 4);
+    image.sections[number].sh_addr = frame_at;
 }
 
 static struct pep_fde_table read_frames(void) {

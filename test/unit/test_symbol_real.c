@@ -241,7 +241,7 @@ static void build_rust(const char *mangling_option, const char *expected) {
     snprintf(command, sizeof(command),
              "cd %s && echo '#[inline(never)] fn hot<T: std::fmt::Debug>(x: T) -> usize "
              "{ format!(\"{:?}\", x).len() } fn main() { println!(\"{}\", hot(1)); }' > r.rs && "
-             "PATH=$PATH:/root/.cargo/bin:$HOME/.cargo/bin rustc -O -C link-arg=-Wl,--build-id "
+             "PATH=$PATH:$HOME/.cargo/bin rustc -O -C link-arg=-Wl,--build-id "
              "%s r.rs 2>/dev/null",
              folder, mangling_option);
     bool is_built = system(command) == 0; /* NOLINT: a fixed command of this test */

@@ -350,7 +350,7 @@ static void debuglink_files_are_taken_by_their_checksum(void **state) {
         memcpy(link + 8, &stored, 4);
         elf_image_begin(&image);
         elf_image_text(&image, 0x1000, 0x1000);
-        elf_image_section(&image, ".gnu_debuglink", SHT_PROGBITS, 0, link, sizeof(link));
+        elf_image_section(&image, ".gnu_debuglink", SHT_PROGBITS, link, sizeof(link));
         elf_image_finish(&image, SHT_SYMTAB);
         assert_int_equal(pep_elf_open_memory(&object, &arena, image.bytes, image.size), 0);
         const char *const places[] = {"", "/.debug", root};
