@@ -147,6 +147,10 @@ void pep_wire_cut(struct pep_wire *wire) {
     STOP_FLAG_ASSIGN(&wire->context.stop_flag, 1);
 }
 
+void pep_wire_mend(struct pep_wire *wire) {
+    STOP_FLAG_ASSIGN(&wire->context.stop_flag, 0);
+}
+
 bool pep_wire_is_intact(struct pep_wire *wire) {
     if (wire->is_lost)
         return false;

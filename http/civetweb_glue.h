@@ -26,8 +26,10 @@ struct pep_wire;
 /* fd is a non-blocking socket that stays the caller's to drop. NULL when memory was refused. */
 struct pep_wire *pep_wire_open(const struct pep_fd *fd);
 void pep_wire_close(struct pep_wire *wire);
-/* Makes whatever the wire is doing end soon; the wire must be open. */
+/* Makes the reading that goes on end soon, and every one and every sending from now on, until
+ * mended. The wire must be open. */
 void pep_wire_cut(struct pep_wire *wire);
+void pep_wire_mend(struct pep_wire *wire);
 
 /* Reads and parses one request; its strings live as long as the wire. 0; a positive HTTP status
  * with *sentence for the client; -ECONNRESET when nothing (more) came. */

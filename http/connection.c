@@ -1,6 +1,7 @@
 #include "http/connection.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -23,10 +24,11 @@
 #define DRAIN_NS 500000000ull
 #define DRAIN_BYTES_MAX (1 << 20)
 
-enum state { FREE, READING, CUTTING, CUT, SERVING };
+enum state { FREE, READING, SERVING };
 
 struct slot {
     int state; /* enum state; the listening thread moves FREE, its own thread the rest */
+    int lock;  /* held for a few instructions: whoever cuts a slot must find its socket alive */
     struct pep_fd fd;
     struct pep_wire *wire;
     const struct pep_service *service;
@@ -87,16 +89,20 @@ static void set_abortive(const struct slot *slot, bool is_abortive) {
         setsockopt(slot->fd.number, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
 }
 
-static void leave_reading(struct slot *slot) {
-    int state = READING;
-    while (!pep_cas_acq_rel(&slot->state, &state, SERVING)) {
-        if (state == CUT) {
-            pep_store_release(&slot->state, SERVING);
-            return;
-        }
-        state = READING; /* CUTTING: the listening thread is about to store CUT */
+static void lock_slot(struct slot *slot) {
+    while (pep_swap_acq_rel(&slot->lock, 1))
         sched_yield();
-    }
+}
+
+static void unlock_slot(struct slot *slot) {
+    pep_store_release(&slot->lock, 0);
+}
+
+static void leave_reading(struct slot *slot) {
+    lock_slot(slot);
+    slot->state = SERVING;
+    pep_wire_mend(slot->wire); /* who was cut is told so */
+    unlock_slot(slot);
 }
 
 static void refuse(struct talk *talk, int status, const char *sentence) {
@@ -189,13 +195,14 @@ static void serve(struct slot *slot) {
 }
 
 static void free_slot(struct slot *slot) {
-    struct pep_wire *wire = slot->wire;
+    lock_slot(slot);
     pep_fd_drop(&slot->fd);
+    pep_wire_close(slot->wire);
     slot->wire = NULL;
-    pep_wire_close(wire);
     pep_store_release(&slot->state, FREE);
+    unlock_slot(slot);
     pep_sub_acq_rel(&active, 1);
-    pep_os_futex_wake(&active, 1);
+    pep_os_futex_wake(&active, INT_MAX);
 }
 
 static void *run(void *argument) {
@@ -212,19 +219,20 @@ static void block_signals(sigset_t *old) {
     pthread_sigmask(SIG_SETMASK, &all, old);
 }
 
-int pep_connection_thread(void *(*function)(void *), void *argument) {
+int pep_connection_thread(void *(*function)(void *), void *argument, pthread_t *joinable) {
     pthread_attr_t attributes;
     pthread_t thread;
     sigset_t old;
     int error = pthread_attr_init(&attributes);
     if (error)
         return -error;
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    if (!joinable)
+        pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     block_signals(&old);
     error = EINVAL;
     for (size_t size = STACK_BYTES; error == EINVAL && size <= STACK_BYTES_MAX; size *= 4) {
         pthread_attr_setstacksize(&attributes, size);
-        error = pthread_create(&thread, &attributes, function, argument);
+        error = pthread_create(joinable ? joinable : &thread, &attributes, function, argument);
     }
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     pthread_attr_destroy(&attributes);
@@ -251,20 +259,22 @@ static struct slot *free_one(void) {
 }
 
 void pep_connection_start(struct pep_fd fd, const struct pep_service *service, uid_t euid) {
-    struct slot *slot = free_one();
+    struct slot *slot = pep_load_acquire(&is_stopping) ? NULL : free_one();
     struct pep_wire *wire = slot ? pep_wire_open(&fd) : NULL;
     if (!wire) {
         send_busy(&fd);
         return;
     }
-    *slot = (struct slot){.fd = fd,
-                          .wire = wire,
-                          .service = service,
-                          .euid = euid,
-                          .since_ns = pep_os_clock_ns(CLOCK_MONOTONIC)};
-    pep_add_acq_rel(&active, 1);
+    lock_slot(slot);
+    slot->fd = fd;
+    slot->wire = wire;
+    slot->service = service;
+    slot->euid = euid;
+    slot->since_ns = pep_os_clock_ns(CLOCK_MONOTONIC);
     pep_store_release(&slot->state, READING);
-    if (pep_connection_thread(run, slot) != 0) {
+    unlock_slot(slot);
+    pep_add_acq_rel(&active, 1);
+    if (pep_connection_thread(run, slot, NULL) != 0) {
         struct pep_fd copy = slot->fd;
         send_busy(&copy);
         slot->fd.number = -1;
@@ -272,12 +282,15 @@ void pep_connection_start(struct pep_fd fd, const struct pep_service *service, u
     }
 }
 
-static void cut(struct slot *slot) {
-    int state = READING;
-    if (!pep_cas_acq_rel(&slot->state, &state, CUTTING))
-        return;
-    pep_wire_cut(slot->wire);
-    pep_store_release(&slot->state, CUT);
+/* A reader ends at once. When all is to end, a window that waits is woken as if its client had
+ * left; an answer on its way is not disturbed. */
+static void cut(struct slot *slot, bool is_end) {
+    lock_slot(slot);
+    if (slot->state == READING)
+        pep_wire_cut(slot->wire);
+    if (is_end && slot->state == SERVING && pep_fd_is_ours(&slot->fd))
+        shutdown(slot->fd.number, SHUT_RD);
+    unlock_slot(slot);
 }
 
 /* Cuts the longest reader if its grace is over. How long to wait before asking again. */
@@ -292,14 +305,14 @@ static uint64_t make_room(void) {
     uint64_t age_ns = pep_os_clock_ns(CLOCK_MONOTONIC) - oldest->since_ns;
     if (age_ns < PEP_CONNECTION_GRACE_NS)
         return PEP_CONNECTION_GRACE_NS - age_ns;
-    cut(oldest);
+    cut(oldest, false);
     return PEP_CONNECTION_GRACE_NS;
 }
 
 void pep_connections_wait_free(void) {
     for (;;) {
         int now = pep_load_acquire(&active);
-        if (now < PEP_SERVER_CONNECTIONS_MAX)
+        if (now < PEP_SERVER_CONNECTIONS_MAX || pep_load_acquire(&is_stopping))
             return;
         pep_os_futex_wait(&active, now, make_room());
     }
@@ -312,15 +325,20 @@ uint32_t pep_connections_count(void) {
 void pep_connections_stop(uint64_t ns) {
     uint64_t deadline_ns = pep_os_clock_ns(CLOCK_MONOTONIC) + ns;
     pep_store_release(&is_stopping, 1);
+    pep_os_futex_wake(&active, INT_MAX);
     for (size_t i = 0; i < PEP_COUNT_OF(slots); i++)
-        cut(&slots[i]);
+        cut(&slots[i], true);
     for (;;) {
         uint64_t now_ns = pep_os_clock_ns(CLOCK_MONOTONIC);
         int now = pep_load_acquire(&active);
         if (now == 0 || now_ns >= deadline_ns)
-            return;
+            break;
         pep_os_futex_wait(&active, now, deadline_ns - now_ns);
     }
+}
+
+void pep_connections_resume(void) {
+    pep_store_release(&is_stopping, 0);
 }
 
 void pep_connections_after_fork_child(void) {

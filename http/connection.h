@@ -12,6 +12,7 @@
 #ifndef PEP_HTTP_CONNECTION_H
 #define PEP_HTTP_CONNECTION_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -27,13 +28,15 @@ void pep_connection_start(struct pep_fd fd, const struct pep_service *service, u
 /* Returns when a slot is free. */
 void pep_connections_wait_free(void);
 uint32_t pep_connections_count(void);
-/* Cuts what is being read or waited for; waits until all have ended, at most that long. */
+/* Cuts what is being read or waited for; waits until all have ended, at most that long. Nothing
+ * new may be started until pep_connections_resume. */
 void pep_connections_stop(uint64_t ns);
+void pep_connections_resume(void);
 /* Drops our copies of the sockets; the threads do not exist. */
 void pep_connections_after_fork_child(void);
 
-/* Creates a detached thread with every signal blocked; grows the stack when the program's own
- * thread-local storage needs more. 0 or -errno. */
-int pep_connection_thread(void *(*run)(void *), void *argument);
+/* Creates a thread with every signal blocked, detached unless joinable is given; grows the stack
+ * when the program's own thread-local storage needs more. 0 or -errno. */
+int pep_connection_thread(void *(*run)(void *), void *argument, pthread_t *joinable);
 
 #endif

@@ -51,6 +51,17 @@ struct pep_fd pep_fd_take(int number) {
     return fd;
 }
 
+struct pep_fd pep_fd_copy(const struct pep_fd *fd) {
+    struct pep_fd copy = PEP_FD_NONE;
+    if (pep_fd_is_ours(fd)) {
+        copy = *fd;
+        copy.number = pep_os_fcntl(fd->number, F_DUPFD_CLOEXEC, PEP_FD_FLOOR);
+        if (copy.number < 0)
+            copy.number = -1;
+    }
+    return copy;
+}
+
 bool pep_fd_is_ours(const struct pep_fd *fd) {
     struct pep_fd now;
     return fd->number >= 0 && identify(fd->number, &now) && now.device == fd->device &&

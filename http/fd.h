@@ -26,6 +26,8 @@ struct pep_fd {
 
 /* Takes a descriptor over: moves it to PEP_FD_FLOOR or above, close-on-exec. */
 struct pep_fd pep_fd_take(int number);
+/* The same file under a second number; PEP_FD_NONE when there is no number left. */
+struct pep_fd pep_fd_copy(const struct pep_fd *fd);
 /* True while the number is still that very file. Does not count. */
 bool pep_fd_is_ours(const struct pep_fd *fd);
 /* Closes it if it is ours and forgets it. */

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -141,6 +142,7 @@ int pep_runfile_write(const char *rundir, const char *runtime_dir,
     else if (fstatat(dir, name, &status, AT_SYMLINK_NOFOLLOW) == 0) {
         handle->device = status.st_dev;
         handle->inode = status.st_ino;
+        handle->changed = status.st_ctim;
         if ((size_t)snprintf(handle->path, PATH_MAX, "%s/%s", dir_path, name) >= PATH_MAX)
             handle->path[0] = '\0';
     }
@@ -148,10 +150,16 @@ int pep_runfile_write(const char *rundir, const char *runtime_dir,
     return error;
 }
 
-void pep_runfile_remove(struct pep_runfile_handle *handle) {
+static bool is_ours(const struct pep_runfile_handle *handle) {
     struct stat status;
-    if (handle->path[0] && lstat(handle->path, &status) == 0 && status.st_dev == handle->device &&
-        status.st_ino == handle->inode)
+    return handle->path[0] && lstat(handle->path, &status) == 0 &&
+           status.st_dev == handle->device && status.st_ino == handle->inode &&
+           status.st_ctim.tv_sec == handle->changed.tv_sec &&
+           status.st_ctim.tv_nsec == handle->changed.tv_nsec;
+}
+
+void pep_runfile_remove(struct pep_runfile_handle *handle) {
+    if (is_ours(handle))
         unlink(handle->path);
     handle->path[0] = '\0';
 }

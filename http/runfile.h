@@ -14,6 +14,7 @@
 
 #include <limits.h>
 #include <stdint.h>
+#include <time.h>
 
 struct pep_runfile {
     const char *target;  /* "127.0.0.1:16825" or "unix:/path" */
@@ -24,6 +25,7 @@ struct pep_runfile {
 struct pep_runfile_handle {
     char path[PATH_MAX];
     uint64_t device, inode;
+    struct timespec changed; /* inode numbers are used again at once; this is not */
 };
 
 /* rundir NULL: $XDG_RUNTIME_DIR/profep (runtime_dir, may be NULL), else /run/profep for root, else

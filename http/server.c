@@ -20,6 +20,7 @@
 #include "sampler/thread.h"
 
 #define STOP_NS 50000000ull
+#define JOIN_NS 10000000ull /* of these, kept for the listening thread */
 #define RETRY_NS 1000000000ull
 /* Without a free descriptor accept(2) leaves the client in the queue and poll(2) returns at once:
  * this pause is what keeps the loop from spinning. */
@@ -30,14 +31,18 @@ static struct {
     struct pep_service service;
     struct pep_listen where;
     struct pep_fd listener;
+    struct pep_fd spare; /* the same socket once more; see keep_listener */
     struct pep_runfile_handle runfile;
     uid_t euid; /* when the listener was opened; a process that changed it is not served */
     char url[PEP_LISTEN_URL_BYTES];
     char host[PEP_LISTEN_URL_BYTES];
     char target[PEP_LISTEN_URL_BYTES];
     char runtime_dir[512];
-    int is_started, is_up, is_stopping;
-} server = {.listener = {.number = -1}};
+    pthread_t thread;
+    int pid; /* of the process that started it: a forked child without our handler is not it */
+    int is_stopping; /* a futex word */
+    int is_started, is_up;
+} server = {.listener = {.number = -1}, .spare = {.number = -1}};
 
 bool pep_server_listen_is_valid(const char *text) {
     struct pep_listen where;
@@ -46,6 +51,11 @@ bool pep_server_listen_is_valid(const char *text) {
 
 static bool is_stopping(void) {
     return pep_load_acquire(&server.is_stopping) != 0;
+}
+
+/* Ends early when the server is to stop. */
+static void pause_ns(uint64_t ns) {
+    pep_os_futex_wait(&server.is_stopping, 0, ns);
 }
 
 static void publish(void) {
@@ -66,6 +76,7 @@ static int open_listener(void) {
     int error = pep_listen_open(&server.where, &server.listener);
     if (error)
         return error;
+    server.spare = pep_fd_copy(&server.listener);
     server.euid = geteuid();
     pep_listen_url(&server.where, server.url, sizeof(server.url));
     pep_listen_target(&server.where, true, server.target, sizeof(server.target));
@@ -93,23 +104,36 @@ static void open_until_done(void) {
         if (error != said)
             pep_log("cannot listen on %s: %s", server.options.listen, strerrordesc_np(-error));
         said = error;
-        pep_os_sleep_ns(RETRY_NS);
+        pause_ns(RETRY_NS);
     }
 }
 
-/* The host may have closed everything, or put a file of its own in this place. */
-static void replace_lost_listener(void) {
-    PEP_COUNT(fd_lost, 1);
-    server.listener.number = -1;
-    pep_log("the listener's descriptor was closed by the program, opening a new one");
-    open_until_done();
+/* The host may close our numbers, or put files of its own there. A poll(2) that sleeps holds the
+ * socket, but when a client wakes it, it looks the number up again: one that now is a quiet file of
+ * the host's would put it back to sleep for ever. So the socket has two numbers, and whichever
+ * still is ours replaces the other. */
+static void keep_listener(void) {
+    bool has_listener = pep_fd_is_ours(&server.listener);
+    bool has_spare = pep_fd_is_ours(&server.spare);
+    if (has_listener && has_spare)
+        return;
+    PEP_COUNT(fd_lost, !has_listener + (!has_spare && server.spare.number >= 0));
+    if (has_listener) {
+        server.spare = pep_fd_copy(&server.listener);
+    } else if (has_spare) {
+        server.listener = pep_fd_copy(&server.spare);
+    } else {
+        server.listener.number = server.spare.number = -1;
+        pep_log("the listener was closed by the program, opening a new one");
+        open_until_done();
+    }
 }
 
 static void accept_one(void) {
     int number = accept4(server.listener.number, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (number < 0) {
         if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
-            pep_os_sleep_ns(STARVED_NS);
+            pause_ns(STARVED_NS);
         return;
     }
     server.service.connections = pep_connections_count();
@@ -119,13 +143,12 @@ static void accept_one(void) {
 static void accept_forever(void) {
     open_until_done();
     while (!is_stopping()) {
-        struct pollfd poll_fd = {.fd = server.listener.number, .events = POLLIN};
-        if (!pep_fd_is_ours(&server.listener)) {
-            replace_lost_listener();
+        struct pollfd poll_fds[] = {{.fd = server.listener.number, .events = POLLIN},
+                                    {.fd = server.spare.number, .events = POLLIN}};
+        if (poll(poll_fds, 2, -1) <= 0)
             continue;
-        }
-        if (poll(&poll_fd, 1, -1) <= 0)
-            continue;
+        if (!is_stopping())
+            keep_listener();
         pep_connections_wait_free();
         if (!is_stopping() && pep_fd_is_ours(&server.listener))
             accept_one();
@@ -140,7 +163,7 @@ static void *run(void *argument PEP_UNUSED) {
         uint64_t now_ns = pep_os_clock_ns(CLOCK_MONOTONIC);
         if (now_ns >= deadline_ns)
             break;
-        pep_os_sleep_ns(deadline_ns - now_ns);
+        pause_ns(deadline_ns - now_ns);
     }
     accept_forever();
     return NULL;
@@ -166,7 +189,8 @@ int pep_server_start(const struct pep_server_options *options) {
         remember_runtime_dir();
     has_environment = true;
     server.is_started = 1;
-    int error = pep_connection_thread(run, NULL);
+    server.pid = pep_os_getpid();
+    int error = pep_connection_thread(run, NULL, &server.thread);
     if (error)
         server.is_started = 0;
     return error;
@@ -176,20 +200,45 @@ const char *pep_server_url(void) {
     return pep_load_acquire(&server.is_up) ? server.url : NULL;
 }
 
+/* The listening thread sleeps in poll(2) for good: shutting the listener down wakes it. */
+static void wake_thread(void) {
+    pep_os_futex_wake(&server.is_stopping, 1);
+    if (!pep_load_acquire(&server.is_up))
+        return;
+    struct pep_fd *fd = pep_fd_is_ours(&server.listener) ? &server.listener : &server.spare;
+    if (pep_fd_is_ours(fd))
+        shutdown(fd->number, SHUT_RDWR);
+}
+
+static bool join_thread(uint64_t deadline_ns) {
+    struct timespec deadline = {.tv_sec = (time_t)(deadline_ns / 1000000000u),
+                                .tv_nsec = (long)(deadline_ns % 1000000000u)};
+    return pthread_clockjoin_np(server.thread, NULL, CLOCK_MONOTONIC, &deadline) == 0;
+}
+
 void pep_server_stop(void) {
-    if (!server.is_started)
+    uint64_t deadline_ns = pep_os_clock_ns(CLOCK_MONOTONIC) + STOP_NS;
+    if (!server.is_started || server.is_stopping || server.pid != pep_os_getpid())
         return;
     pep_store_release(&server.is_stopping, 1);
     if (pep_load_acquire(&server.is_up)) {
         pep_runfile_remove(&server.runfile);
         pep_listen_unlink(&server.where, &server.listener);
     }
-    pep_connections_stop(STOP_NS);
+    wake_thread();
+    pep_connections_stop(STOP_NS - JOIN_NS);
+    if (!join_thread(deadline_ns))
+        return; /* stays stopped for good: that thread must not meet the state of another one */
+    pep_fd_drop(&server.listener);
+    pep_fd_drop(&server.spare);
+    pep_connections_resume();
+    server.is_started = server.is_up = server.is_stopping = 0;
 }
 
 void pep_server_after_fork_child(void) {
     pep_connections_after_fork_child();
     pep_fd_drop(&server.listener);
+    pep_fd_drop(&server.spare);
     server.runfile.path[0] = '\0';
     server.url[0] = '\0';
     server.is_started = server.is_up = server.is_stopping = 0;

@@ -36,7 +36,9 @@ bool pep_server_listen_is_valid(const char *text);
 int pep_server_start(const struct pep_server_options *options);
 /* "http://127.0.0.1:16825/" or "unix:/path", NULL while not listening. */
 const char *pep_server_url(void);
-/* At exit: removes the run file, refuses new work, waits at most 50 ms for running answers. */
+/* At exit, or to be away for a moment: removes the run file, ends the thread that listens, waits
+ * for running answers; at most 50 ms in all. May be started again afterwards. Does nothing in a
+ * process that did not start it. */
 void pep_server_stop(void);
 /* In a forked child: the listener is the parent's; closes our copies (verified to be ours) and
  * forgets all state, so that pep_server_start can be called. */
