@@ -1,5 +1,6 @@
 #!/bin/sh
 # The flame graph's page, judged by a browser; the SVG, by an XML parser.
+# timeout 120
 # shellcheck source=test/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
 needs chromium xmllint
@@ -81,7 +82,7 @@ is "no element but our own" "$(shown scripts) $(shown "elements from names")" "5
 is "nothing was fetched" "$(shown fetched)" 0
 within_range "contrast of text, light" "$(shown contrast)" 4.5 21
 
-browse "file://$TMP/driven.html" dark >"$TMP/dom"
+browse "file://$TMP/driven.html#colours" dark >"$TMP/dom"
 within_range "contrast of text, dark" "$(shown contrast)" 4.5 21
 browse "file://$TMP/driven.html" light 400,800 >"$TMP/dom"
 is "narrow: the same answers" "$(shown "zoom search")$(shown error)" "80.0 % matched · 75.8 % of view"

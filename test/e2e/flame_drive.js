@@ -34,10 +34,12 @@
   // Moves the pointer over every row until the tooltip has that name; [x, y] or null.
   function seek(name) {
     const { width, height } = get("canvas").getBoundingClientRect();
-    for (let y = height - 6; y > 0; y -= 10) {
-      for (let x = 2; x < width; x += 3) {
-        point("mousemove", x, y);
-        if (tipName() === name) return [x, y];
+    for (const step of [24, 3]) {
+      for (let y = height - 6; y > 0; y -= 20) { // the height of a row
+        for (let x = 2; x < width; x += step) {
+          point("mousemove", x, y);
+          if (tipName() === name) return [x, y];
+        }
       }
     }
     return null;
@@ -75,6 +77,7 @@
     say("losses", get("notes").querySelectorAll(".loss").length);
     say("table", firstRows(3));
     say("contrast", contrast().toFixed(2));
+    if (location.hash === "#colours") return;
 
     search("read");
     say("search", found());
