@@ -110,17 +110,27 @@ PEP_SIGNAL_SAFE static bool leave_odd(struct walk *walk, uintptr_t lookup) {
     return true;
 }
 
+/* A handler returns to its trampoline, which nobody called: what stands before it is somebody
+ * else's code. libc's says so in its call frame information; others are known by their bytes, and
+ * kept out of the table, where the address before them belongs to that other code. */
+PEP_SIGNAL_SAFE static bool is_bare_trampoline(struct walk *walk) {
+    return !walk->is_exact && pep_guess_is_sigreturn(walk->memory, walk->frame.pc) &&
+           !pep_guess_is_after_call(walk->memory, walk->frame.pc);
+}
+
 PEP_SIGNAL_SAFE __attribute__((noinline)) static struct pep_rule learn(struct walk *walk,
                                                                        uintptr_t lookup) {
     const struct pep_module *module = pep_modules_find(lookup);
-    if (module == NULL) {
-        if (lookup >= PEP_PC_FIRST_REAL && !pep_modules_is_executable(lookup))
-            pep_modules_note_unknown();
-        return (struct pep_rule){.kind = PEP_RULE_BLIND};
+    struct pep_rule rule = {.kind = PEP_RULE_BLIND};
+    if (module != NULL) {
+        PEP_COUNT(unwind_slow, 1);
+        rule = pep_learner_learn(walk->learner, module, lookup);
+    } else if (lookup >= PEP_PC_FIRST_REAL && !pep_modules_is_executable(lookup)) {
+        pep_modules_note_unknown();
     }
-    PEP_COUNT(unwind_slow, 1);
-    struct pep_rule rule = pep_learner_learn(walk->learner, module, lookup);
-    if (rule.kind != PEP_RULE_NONE && !pep_modules_is_gone(module->id))
+    if (rule.kind != PEP_RULE_SIGNAL && is_bare_trampoline(walk))
+        return (struct pep_rule){.kind = PEP_RULE_SIGNAL};
+    if (module != NULL && rule.kind != PEP_RULE_NONE && !pep_modules_is_gone(module->id))
         pep_rules_add(lookup, rule);
     return rule;
 }
