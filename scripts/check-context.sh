@@ -19,12 +19,11 @@ for object in $objects; do
     readelf -SsrW "$object"
 done | awk -v allow_file="$OLDPWD/scripts/allow-context.txt" '
     function home(section) { # the room a section is, "data" or "code"
-        if (section ~ /^\.text\.pep_signal/) return "signal"
-        if (section ~ /^\.text\.pep_hook/) return "hook"
+        if (section == ".text.pep_signal") return "signal"
+        if (section == ".text.pep_hook") return "hook"
         if (section ~ /^\.text/ || section ~ /^\.(init|fini)$/) return "code"
         return "data"
     }
-    function name_of(symbol, addend) { return symbol ~ /^\./ ? symbol : symbol addend }
     BEGIN {
         while ((getline line < allow_file) > 0)
             if (line !~ /^#/ && split(line, part, " ") >= 4)
@@ -32,9 +31,10 @@ done | awk -v allow_file="$OLDPWD/scripts/allow-context.txt" '
     }
     $1 == "OBJECT" { object = $2; room = ""; next }
     /^Relocation section/ {
+        # Whole names: -ffunction-sections gives a function pep_hook_x a section of its own.
         room = ""
-        if ($3 ~ /\.rela\.text\.pep_signal/) room = "signal"
-        if ($3 ~ /\.rela\.text\.pep_hook/) room = "hook"
+        if ($3 ~ /^.\.rela\.text\.pep_signal.$/) room = "signal"
+        if ($3 ~ /^.\.rela\.text\.pep_hook.$/) room = "hook"
         next
     }
     /^ *\[ *[0-9]+\]/ {

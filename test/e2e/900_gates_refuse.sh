@@ -61,11 +61,14 @@ PEP_SIGNAL_SAFE void pep_bad_handler(void) { free(pep_block); unmarked_static();
     pep_hook_of_ours(); }
 PEP_HOOK_SAFE void pep_hook_of_ours(void) { pep_bad_handler(); printf("no"); }
 void pep_unmarked(void) { __asm__(""); }
+void pep_hook_by_name_alone(void) { free(pep_block); }
 END
 for name in free unmarked_static pep_unmarked pep_hook_of_ours; do
     refuses context "$name from the signal room" "signal room leads to .*$name"
 done
 refuses context "stdio from the hook room" 'hook room leads to (printf|puts)'
+is "context goes by the marker, not by the name" \
+    "$(scripts/check-context.sh | grep -c 'hook room leads to free')" 0
 refuses malloc "free in an object" 'sampler/bad.o calls free'
 refuses malloc "stdio in an object" 'sampler/bad.o calls (printf|puts)'
 refuses format "what clang-format would change" 'sampler/bad\.c differs'
