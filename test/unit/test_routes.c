@@ -451,48 +451,6 @@ static void test_strangers(void **state) {
     assert_true(has("Access-Control-Allow-Origin: https://ui") && has("Vary: Origin"));
 }
 
-static void test_dates(void **state) {
-    (void)state;
-    static const struct {
-        int64_t seconds;
-        const char *text;
-    } cases[] = {
-        {0, "Thu, 01 Jan 1970 00:00:00 GMT"},
-        {784111777, "Sun, 06 Nov 1994 08:49:37 GMT"},
-        {951782399, "Mon, 28 Feb 2000 23:59:59 GMT"},
-        {951782400, "Tue, 29 Feb 2000 00:00:00 GMT"},
-        {951868800, "Wed, 01 Mar 2000 00:00:00 GMT"},
-        {4107542400, "Mon, 01 Mar 2100 00:00:00 GMT"},
-        {1735689599, "Tue, 31 Dec 2024 23:59:59 GMT"},
-    };
-    char text[40];
-    for (size_t i = 0; i < PEP_COUNT_OF(cases); i++) {
-        pep_response_date(cases[i].seconds, text, sizeof(text));
-        assert_string_equal(text, cases[i].text);
-    }
-}
-
-static void test_head_limits(void **state) {
-    (void)state;
-    struct pep_response response;
-    char value[600];
-    memset(value, 'v', sizeof(value) - 1);
-    value[sizeof(value) - 1] = '\0';
-    wire_count = 0;
-    pep_response_init(&response, &sink);
-    pep_response_start(&response, 200, "a/b");
-    pep_response_header(&response, "X", "a\r\nInjected: b");
-    assert_int_equal(pep_response_end(&response), 0);
-    assert_non_null(strstr(wire, "X: aInjected: b\r\n"));
-    wire_count = 0;
-    pep_response_init(&response, &sink);
-    pep_response_start(&response, 200, "a/b");
-    for (int i = 0; i < 4; i++)
-        pep_response_header(&response, "X", value);
-    assert_int_equal(pep_response_end(&response), 0);
-    assert_non_null(strstr(wire, "HTTP/1.1 500"));
-}
-
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, reset, check)
     const struct CMUnitTest tests[] = {
@@ -503,8 +461,8 @@ int main(void) {
         TEST(test_long_answers),    TEST(test_cut_answers),
         TEST(test_cmdline),         TEST(test_symbol),
         TEST(test_symbol_refusals), TEST(test_self),
-        TEST(test_strangers),       TEST(test_dates),
-        TEST(test_head_limits),
+        TEST(test_strangers),
+
     };
     pep_arena_init(&arena, 0);
     return cmocka_run_group_tests(tests, NULL, NULL);
