@@ -22,9 +22,11 @@ struct pep_encode_job {
     const char *title; /* what a page shows on top, e.g. "redis-server 4711: CPU, 5 s at 100 Hz" */
 };
 
-/* profile.proto, NOT yet compressed (put a gzip writer in front). contracts 1.10 and 5 (1.2). */
+/* profile.proto, NOT yet compressed (put a gzip writer in front). At most 16,000 samples and 4 MiB:
+ * the lightest stacks beyond that are one sample "[other]", told in a comment. */
 void pep_encode_pprof(const struct pep_encode_job *job);
-/* "thread;root;...;leaf weight" lines; names' ';' and newlines replaced. */
+/* "thread (tid);root;...;leaf weight" lines; names' ';' and newlines replaced. The weight is the
+ * default value, in its unit. */
 void pep_encode_collapsed(const struct pep_encode_job *job);
 /* A table like `top`: flat, flat%, sum%, cum, cum%, function; header with totals and comments. */
 void pep_encode_text(const struct pep_encode_job *job);

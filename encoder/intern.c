@@ -6,7 +6,7 @@
 
 /* Not UTF-8, or a control character: names end up in terminals. */
 static bool is_wrong(uint32_t code) {
-    return code == PEP_UTF8_BAD || code < 0x20 || code == 0x7F;
+    return code == PEP_UTF8_BAD || code < 0x20 || (code >= 0x7F && code < 0xA0);
 }
 
 /* The length up to the limit at the end of a character; *is_fit: no byte of it is wrong. */

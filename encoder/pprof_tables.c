@@ -12,6 +12,8 @@
 #define MAPPING_COST 60
 #define SAMPLE_COST 12
 #define TEXT_COST 4
+/* A location's id as a varint: 32 bits. */
+#define ID_BYTES 5
 /* Held back for the comments on what was merged and for the file's own fields. */
 #define RESERVE_COST 4096
 /* The address of "[other]": not one of enum pep_pc, and below every real one. */
@@ -116,46 +118,64 @@ static void merge_into_other(struct pep_pprof_tables *tables, const struct pep_s
             tables->other_values[i] += sample->values[i];
 }
 
-/* Puts the places of a sample into the scratch, root first, and what they and it may cost at most
- * into *cost. What it shares with the sample before, from the root, is there already. */
+/* How many frames, from the root, a sample shares with the one packed last. */
+static uint32_t shared_frames(const struct pep_pprof_tables *tables,
+                              const struct pep_sample *sample) {
+    uint32_t shared = 0;
+    while (shared < tables->scratch_count && shared < sample->pc_count &&
+           tables->scratch[shared].pc == sample->pcs[sample->pc_count - 1 - shared])
+        shared++;
+    return shared;
+}
+
+/* Puts the places of a sample into the scratch, root first, from the first one that is not there
+ * already, and what they may cost at most into *cost. */
 static bool find_places(struct pep_pprof_tables *tables, const struct pep_sample *sample,
                         uint64_t *cost) {
-    struct pep_place **places = tables->scratch;
-    *cost = 0;
-    for (uint32_t i = 0; i < sample->pc_count; i++) {
-        uintptr_t pc = sample->pcs[sample->pc_count - 1 - i];
-        if (i >= tables->scratch_count || places[i]->pc != pc) {
-            tables->scratch_count = 0;
-            places[i] = pep_places_find(&tables->places, pc);
-        }
-        if (places[i] == NULL)
+    uint32_t shared = shared_frames(tables, sample);
+    tables->scratch_count = shared;
+    *cost = (uint64_t)ID_BYTES * sample->pc_count;
+    for (uint32_t i = shared; i < sample->pc_count; i++) {
+        struct pep_pprof_scratch *scratch = &tables->scratch[i];
+        scratch->pc = sample->pcs[sample->pc_count - 1 - i];
+        scratch->place = pep_places_find(&tables->places, scratch->pc);
+        if (scratch->place == NULL)
             return false;
-        *cost += 4 + (places[i]->number == 0 ? place_cost(places[i]) : 0);
+        *cost += scratch->place->number == 0 ? place_cost(scratch->place) : 0;
     }
-    tables->scratch_count = sample->pc_count;
     return true;
 }
 
-/* The ids of the places that are shown, innermost first. False when memory was refused. */
-static bool pack_locations(struct pep_pprof_tables *tables, struct pep_packed *packed) {
-    uint8_t *ids = tables->scratch_ids;
-    size_t filled = 0;
-    for (uint32_t i = tables->scratch_count; i-- > 0;) {
-        struct pep_place *place = tables->scratch[i];
-        if (place->is_own)
-            continue;
-        if (place->number == 0 && !add_location(tables, place))
-            return false;
-        filled += pep_varint(ids + filled, place->number);
+/* The ids of the places that are shown, innermost first; those of the root stand at the end of
+ * the scratch bytes and stay there for the next sample. False when memory was refused. */
+static bool pack_locations(struct pep_pprof_tables *tables, uint32_t count,
+                           struct pep_packed *packed) {
+    const uint8_t *limit = tables->scratch_ids + (size_t)ID_BYTES * tables->depth;
+    uint8_t unknown_id[ID_BYTES], *start = (uint8_t *)(uintptr_t)limit;
+    if (tables->scratch_count > 0)
+        start = tables->scratch[tables->scratch_count - 1].ids;
+    for (; tables->scratch_count < count; tables->scratch_count++) {
+        struct pep_pprof_scratch *scratch = &tables->scratch[tables->scratch_count];
+        struct pep_place *place = scratch->place;
+        if (!place->is_own) {
+            uint8_t id[10];
+            if (place->number == 0 && !add_location(tables, place))
+                return false;
+            size_t bytes = pep_varint(id, place->number);
+            start -= bytes;
+            memcpy(start, id, bytes);
+        }
+        scratch->ids = start;
     }
-    if (filled == 0) {
+    packed->count = (size_t)(limit - start);
+    if (packed->count == 0) {
         struct pep_place *unknown = pep_places_find(&tables->places, PEP_PC_UNKNOWN);
         if (unknown == NULL || (unknown->number == 0 && !add_location(tables, unknown)))
             return false;
-        filled = pep_varint(ids, unknown->number);
+        packed->count = pep_varint(unknown_id, unknown->number);
+        start = unknown_id;
     }
-    packed->bytes = (uint8_t *)pep_arena_strndup(tables->arena, (char *)ids, filled);
-    packed->count = filled;
+    packed->bytes = (uint8_t *)pep_arena_strndup(tables->arena, (const char *)start, packed->count);
     return packed->bytes != NULL;
 }
 
@@ -187,7 +207,7 @@ static bool add_sample(struct pep_pprof_tables *tables, const struct pep_sample 
     }
     struct pep_pprof_sample *packed = &tables->samples[tables->sample_count++];
     *packed = (struct pep_pprof_sample){.labels = labels};
-    if (!pack_locations(tables, &packed->locations))
+    if (!pack_locations(tables, sample->pc_count, &packed->locations))
         return false;
     for (uint32_t i = 0; i < tables->profile->type_count; i++)
         packed->values[i] = sample->values[i] > 0 ? sample->values[i] : 0;
@@ -198,7 +218,7 @@ static bool add_sample(struct pep_pprof_tables *tables, const struct pep_sample 
 static bool add_other(struct pep_pprof_tables *tables) {
     static const struct pep_frame frame = {.name = "[other]", .system_name = "[other]"};
     struct pep_place *place = pep_arena_alloc(tables->arena, sizeof(*place));
-    uint8_t *id = pep_arena_alloc(tables->arena, 5);
+    uint8_t *id = pep_arena_alloc(tables->arena, ID_BYTES);
     if (place == NULL || id == NULL)
         return false;
     place->pc = OTHER_ADDRESS;
@@ -217,6 +237,7 @@ static bool add_other(struct pep_pprof_tables *tables) {
 struct ranked {
     const struct pep_sample *sample;
     int64_t weight;
+    uint64_t roots; /* 16 bits each for the outermost 6, 12, 20 and 32 frames */
 };
 
 static int heavier_first(const void *a, const void *b) {
@@ -225,10 +246,25 @@ static int heavier_first(const void *a, const void *b) {
     return left > right ? -1 : left < right;
 }
 
-/* Stacks that begin alike stand together: their bytes repeat, which gzip likes. */
+static uint64_t hash_roots(const struct pep_sample *sample) {
+    static const uint32_t depths[] = {6, 12, 20, 32};
+    uint64_t hash = 1, roots = 0;
+    uint32_t done = 0;
+    for (size_t i = 0; i < PEP_COUNT_OF(depths); i++) {
+        for (; done < depths[i] && done < sample->pc_count; done++)
+            hash = pep_index_mix(hash ^ sample->pcs[sample->pc_count - 1 - done]);
+        roots = roots << 16 | hash >> 48;
+    }
+    return roots;
+}
+
+/* Stacks that begin alike stand together: their bytes repeat, which gzip likes. Most pairs are
+ * told apart without a look at the stacks. */
 static int root_first(const void *a, const void *b) {
-    const struct pep_sample *left = ((const struct ranked *)a)->sample;
-    const struct pep_sample *right = ((const struct ranked *)b)->sample;
+    const struct ranked *x = a, *y = b;
+    if (x->roots != y->roots)
+        return x->roots < y->roots ? -1 : 1;
+    const struct pep_sample *left = x->sample, *right = y->sample;
     uint32_t shared = left->pc_count < right->pc_count ? left->pc_count : right->pc_count;
     for (uint32_t i = 1; i <= shared; i++) {
         uintptr_t from = left->pcs[left->pc_count - i], to = right->pcs[right->pc_count - i];
@@ -256,8 +292,9 @@ static const void **list_samples(struct pep_pprof_tables *tables, size_t *count)
             continue;
         if (sample->pc_count > tables->depth)
             tables->depth = sample->pc_count;
-        ranked[*count].sample = sample;
-        ranked[*count].weight = sample->values[profile->default_type];
+        ranked[*count] = (struct ranked){.sample = sample,
+                                         .weight = sample->values[profile->default_type],
+                                         .roots = hash_roots(sample)};
         order[*count] = &ranked[*count];
         (*count)++;
     }
@@ -272,7 +309,7 @@ static bool add_samples(struct pep_pprof_tables *tables) {
     tables->sample_limit = PEP_PPROF_SAMPLES_MAX - (count > PEP_PPROF_SAMPLES_MAX);
     tables->samples = pep_arena_array(tables->arena, count + 1, sizeof(*tables->samples));
     tables->scratch = pep_arena_array(tables->arena, tables->depth + 1, sizeof(*tables->scratch));
-    tables->scratch_ids = pep_arena_array(tables->arena, tables->depth + 1, 5);
+    tables->scratch_ids = pep_arena_array(tables->arena, tables->depth + 1, ID_BYTES);
     if (tables->samples == NULL || tables->scratch == NULL || tables->scratch_ids == NULL)
         return false;
     /* Ranked only where something may have to go: then the lightest come last and go. */

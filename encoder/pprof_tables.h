@@ -56,6 +56,13 @@ struct pep_pprof_mapping {
     uint32_t id; /* 0: not written */
 };
 
+/* A frame of the sample at hand; the next sample often has it too. */
+struct pep_pprof_scratch {
+    uintptr_t pc;
+    struct pep_place *place;
+    uint8_t *ids; /* packed ids of this place and of all towards the root */
+};
+
 struct pep_pprof_tables {
     const struct pep_profile *profile;
     struct pep_arena *arena;
@@ -68,10 +75,10 @@ struct pep_pprof_tables {
     size_t location_count, location_capacity;
     struct pep_pprof_sample *samples;
     size_t sample_count, sample_limit;
-    bool is_tight;              /* not everything fits: heaviest first */
-    struct pep_place **scratch; /* the places of the last sample, root first */
+    bool is_tight;                     /* not everything fits: heaviest first */
+    struct pep_pprof_scratch *scratch; /* the sample packed last, root first */
     uint32_t scratch_count;
-    uint8_t *scratch_ids; /* room for their ids */
+    uint8_t *scratch_ids; /* room for the ids of depth places */
     uint32_t depth;       /* of the deepest sample */
     struct pep_label_set *label_sets;
     size_t label_set_count, label_set_capacity;

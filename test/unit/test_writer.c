@@ -321,9 +321,11 @@ static void test_intern_makes_texts_fit(void **state) {
     assert_int_equal(name, 1);
     assert_int_equal(pep_intern_add(&intern, "name"), name);
     assert_int_equal(pep_intern_add(&intern, "name2"), 2);
-    uint32_t bad = pep_intern_add(&intern, "a\xff\n");
-    assert_string_equal(intern.items[bad].text, "a\uFFFD\uFFFD");
-    assert_int_equal(pep_intern_add(&intern, "a\uFFFD\uFFFD"), bad);
+    uint32_t bad = pep_intern_add(&intern, "a\xff\n\xC2\x9B");
+    assert_string_equal(intern.items[bad].text, "a\uFFFD\uFFFD\uFFFD");
+    assert_int_equal(pep_intern_add(&intern, "a\uFFFD\uFFFD\uFFFD"), bad);
+    assert_int_equal(pep_intern_bound("plain"), 5);
+    assert_int_equal(pep_intern_bound("\x01\x02"), 6);
 
     char *huge = malloc(80001);
     for (int i = 0; i < 80000; i += 2)
