@@ -12,7 +12,6 @@
 
 #include <cmocka.h>
 
-
 #define PROGRAM 0x400000u
 #define LIBC 0x7f0000000000u
 #define NAMELESS 0x7f1000000000u
