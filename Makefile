@@ -71,7 +71,7 @@ SO_FLAGS := -shared -Wl,-soname,libprofep.so $(addprefix -Wl$(comma)--version-sc
 DEPS_STAMP := $(O)/deps.stamp
 PATCHES    := $(wildcard sampler/unwind-patches/*.patch http/civetweb-patches/*.patch)
 
-.PHONY: all test test-unit test-e2e lint bench demo install uninstall format asan ubsan tsan \
+.PHONY: all test test-unit test-e2e lint golden bench demo install uninstall format asan ubsan tsan \
         fuzz clean distclean help progs deps
 .DELETE_ON_ERROR:
 .SUFFIXES:
@@ -216,6 +216,9 @@ lint: all ## the gates, each with what it measured
 
 format: ## rewrites C sources in the house's format
 	$(Q)clang-format -i $(OWN_C) $(OWN_H) $(PROG_CXX)
+
+golden: ## rewrites test/golden from what the code makes now; look at the difference
+	$(Q)GOLDEN=1 $(MAKE) --no-print-directory test-unit
 
 bench: all progs $(BENCHES) ## the figures, each beside its peer in the same run
 	$(Q)scripts/deps --bench
