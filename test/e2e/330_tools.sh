@@ -38,11 +38,12 @@ check "it ended by itself" within 20 is_gone "$HOST_PID"
 wait "$HOST_PID"
 is "every exception was caught, every thread exit clean" "$?" 0
 
-# The host's own SIGPROF ticks, while we sample at 1 kHz beside it.
+# The host's own SIGPROF ticks, while we sample at 1 kHz beside it. The kernel counts them by its
+# clock tick, so a busy machine moves them by a tenth; stolen ones would be gone, ours would double.
 BARE=$("$PROGS/own_sigprof" 2 | tr -dc 0-9)
 host "$PROGS/own_sigprof" 2
 curl -sf -o "$TMP/s.pb.gz" "$URL/debug/pprof/profile?seconds=1&hz=1000"
 check "a host with its own SIGPROF timer ends" within 20 is_gone "$HOST_PID"
 OURS=$(tr -dc 0-9 <"$TMP/host.out")
-within_range "its ticks, bare $BARE" "$OURS" "$((BARE * 97 / 100))" "$((BARE * 103 / 100))"
+within_range "its ticks, bare $BARE" "$OURS" "$((BARE * 75 / 100))" "$((BARE * 133 / 100))"
 done_testing
