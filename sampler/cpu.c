@@ -105,14 +105,23 @@ PEP_SIGNAL_SAFE uint64_t pep_cpu_schedule(struct pep_thread *thread, uint64_t no
     return delay > SOON_NS ? (uint64_t)delay : SOON_NS;
 }
 
+/* False when the thread has ended. A thread that has not run yet is at 0, which is why
+ * pep_os_clock_ns will not do. */
+PEP_HOOK_SAFE static bool read_clock(int tid, uint64_t *ns) {
+    struct timespec now = {0, 0};
+    long r = pep_os_call6(SYS_clock_gettime, pep_os_thread_cpu_clock(tid), (long)&now, 0, 0, 0, 0);
+    *ns = (uint64_t)now.tv_sec * NS_PER_SECOND + (uint64_t)now.tv_nsec;
+    return r == 0;
+}
+
 /* Under the slot's lock. Charges what the thread used since its last sample to that sample's
  * stack: at the border of a window, or at the thread's end, no later sample can take it. */
 PEP_HOOK_SAFE static void settle(struct pep_thread *thread) {
     if (thread->engine == PEP_ENGINE_NONE || thread->last_stack == 0)
         return;
-    uint64_t now = pep_os_clock_ns(pep_os_thread_cpu_clock(thread->tid));
-    if (now <= thread->last_cpu_ns)
-        return; /* also 0, when the thread has ended */
+    uint64_t now;
+    if (!read_clock(thread->tid, &now) || now <= thread->last_cpu_ns)
+        return;
     uint64_t weight = now - thread->last_cpu_ns, count = 0;
     uint32_t hz = pep_load_relaxed(&pep_cpu.hz);
     if (thread->engine == PEP_ENGINE_TIMER && hz != 0) {
@@ -133,9 +142,9 @@ PEP_HOOK_SAFE static void disarm(struct pep_thread *thread) {
 
 /* Under the slot's lock. Time before this moment is never charged. */
 PEP_HOOK_SAFE static void arm(struct pep_thread *thread, uint32_t hz) {
-    uint64_t now = pep_os_clock_ns(pep_os_thread_cpu_clock(thread->tid));
-    if (now == 0)
-        return; /* the thread is gone */
+    uint64_t now;
+    if (!read_clock(thread->tid, &now))
+        return;
     if (thread->rng == 0)
         thread->rng = now * 0x2545f4914f6cdd1du ^ (uint64_t)thread->tid << 32;
     thread->last_cpu_ns = now;
@@ -253,7 +262,8 @@ static void visit_slots(bool is_anew) {
         int tid = pep_load_acquire(&thread->tid);
         if (tid == 0)
             continue;
-        if (thread->seen != sweeps && pep_os_clock_ns(pep_os_thread_cpu_clock(tid)) == 0)
+        uint64_t now;
+        if (thread->seen != sweeps && !read_clock(tid, &now))
             pep_thread_forget(thread);
         else
             arm_thread(thread, is_anew);

@@ -1,0 +1,64 @@
+#include "test/unit/cpu_help.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "sampler/stack_table.h"
+
+uint64_t help_cpu_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+void help_burn_ms(unsigned ms) {
+    uint64_t until = help_cpu_ns() + ms * 1000000ull;
+    volatile uint64_t sum = 0;
+    while (help_cpu_ns() < until) {
+        for (int i = 0; i < 5000; i++)
+            sum += (uint64_t)i;
+    }
+}
+
+uint64_t help_weight(void) {
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < pep_stack_table_cell_count(); i++)
+        sum += __atomic_load_n(&pep_stack_table_cell(i)->weight, __ATOMIC_RELAXED);
+    return sum;
+}
+
+uint64_t help_count(void) {
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < pep_stack_table_cell_count(); i++)
+        sum += __atomic_load_n(&pep_stack_table_cell(i)->count, __ATOMIC_RELAXED);
+    return sum;
+}
+
+int help_timers(void) {
+    FILE *file = fopen("/proc/self/timers", "r");
+    char line[256];
+    int count = 0;
+    while (file != NULL && fgets(line, sizeof line, file) != NULL)
+        count += strncmp(line, "ID:", 3) == 0;
+    if (file != NULL)
+        fclose(file);
+    return count;
+}
+
+int help_perf_fds(void) {
+    DIR *dir = opendir("/proc/self/fd");
+    int count = 0;
+    for (struct dirent *entry; dir != NULL && (entry = readdir(dir)) != NULL;) {
+        char path[300], target[64] = "";
+        snprintf(path, sizeof path, "/proc/self/fd/%s", entry->d_name);
+        if (readlink(path, target, sizeof target - 1) > 0)
+            count += strstr(target, "perf_event") != NULL;
+    }
+    if (dir != NULL)
+        closedir(dir);
+    return count;
+}

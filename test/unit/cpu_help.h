@@ -1,0 +1,27 @@
+/*
+ * What the tests of the CPU sampler share: work measured by the thread's own clock, refusals
+ * injected at the kernel's border, and readings of what was charged.
+ *
+ * Model:   plain helpers; the wraps answer with what the injected_ variables say.
+ * Writers: the tests.
+ * Readers: -
+ * Memory:  static.
+ * When full: -
+ */
+#ifndef PEP_TEST_CPU_HELP_H
+#define PEP_TEST_CPU_HELP_H
+
+#include <stdint.h>
+
+/* CPU time of the calling thread. */
+uint64_t help_cpu_ns(void);
+/* Uses that much CPU time. */
+void help_burn_ms(unsigned ms);
+/* All weight charged so far, and all counts. */
+uint64_t help_weight(void);
+uint64_t help_count(void);
+/* POSIX timers of this process, by /proc/self/timers; descriptors that are perf events. */
+int help_timers(void);
+int help_perf_fds(void);
+
+#endif
