@@ -274,6 +274,74 @@ static void test_deep_stack(void **state) {
     assert_non_null(strstr(judge(&bytes), "\"totals\": [5, 50000000]"));
 }
 
+static uint32_t seed;
+
+static uint32_t next_random(uint32_t below) {
+    seed = seed * 1664525 + 1013904223;
+    return (seed >> 8) % below;
+}
+
+/* Any bytes as a name; up to three frames; known or not; with or without files and lines. */
+static int lookup_junk(struct pep_symbolizer *symbolizer, const struct pep_profile *profile,
+                       uintptr_t pc, struct pep_frame *frames, int max) {
+    (void)symbolizer;
+    (void)profile;
+    (void)pc;
+    int count = (int)next_random(4); /* 0 breaks the promise of at least one */
+    for (int i = 0; i < count && i < max; i++) {
+        char *name = pep_arena_alloc(&arena, 64);
+        for (uint32_t at = 0, length = next_random(63); at < length; at++)
+            name[at] = (char)next_random(256);
+        frames[i] = (struct pep_frame){.name = name, .is_known = next_random(2) == 0};
+        frames[i].system_name = next_random(3) == 0 ? "_Zname" : name;
+        frames[i].file = next_random(3) == 0 ? name : NULL;
+        frames[i].line = next_random(3);
+    }
+    return count;
+}
+
+static void test_junk(void **state) {
+    (void)state;
+    struct pep_symbolizer symbolizer = {.lookup = lookup_junk};
+    for (int round = 0; round < 12; round++) {
+        seed = (uint32_t)round;
+        uint32_t count = 1 + next_random(200);
+        struct pep_profile profile = example_profile;
+        profile.samples = pep_arena_array(&arena, count, sizeof(*profile.samples));
+        profile.sample_count = count;
+        profile.main_mapping = next_random(2) == 0 ? next_random(5) : PEP_MAPPING_NONE;
+        int64_t total = 0;
+        for (uint32_t i = 0; i < count; i++) {
+            uint32_t depth = 1 + next_random(40);
+            uintptr_t *pcs = pep_arena_array(&arena, depth, sizeof(*pcs));
+            for (uint32_t at = 0; at < depth; at++)
+                pcs[at] = next_random(10) == 0
+                              ? next_random(5000)
+                              : profile.mappings[next_random(5)].start - 50 + next_random(200);
+            int64_t value = (int64_t)next_random(1000) - 100;
+            total += value > 0 ? value : 0;
+            profile.samples[i] = (struct pep_sample){.pcs = pcs,
+                                                     .pc_count = depth,
+                                                     .tid = (int)next_random(3),
+                                                     .thread = next_random(2) ? "t\xff" : "",
+                                                     .bytes_label = next_random(2),
+                                                     .values = {value > 0, value}};
+        }
+        struct pep_buffer_writer bytes;
+        pep_buffer_writer_init(&bytes, &arena);
+        struct pep_encode_job job = {.profile = &profile,
+                                     .symbolizer = &symbolizer,
+                                     .writer = &bytes.writer,
+                                     .arena = &arena};
+        pep_encode_pprof(&job);
+        assert_int_equal(bytes.writer.error, 0);
+        char expected[64];
+        snprintf(expected, sizeof(expected), ", %lld], \"mappings\"", (long long)total);
+        if (strstr(judge(&bytes), expected) == NULL)
+            fail_msg("round %d: not %s", round, expected);
+    }
+}
+
 /* Whatever allocation is refused: an error, and no byte that looks like a whole profile. */
 static void test_without_memory(void **state) {
     (void)state;
@@ -332,6 +400,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_main_mapping_first, start, end),
         cmocka_unit_test_setup_teardown(test_bytes_label, start, end),
         cmocka_unit_test_setup_teardown(test_deep_stack, start, end),
+        cmocka_unit_test_setup_teardown(test_junk, start, end),
         cmocka_unit_test_setup_teardown(test_without_memory, start, end),
         cmocka_unit_test_setup_teardown(test_writer_fails, start, end),
     };
