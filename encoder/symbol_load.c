@@ -3,9 +3,12 @@
 #include <errno.h>
 #include <string.h>
 
+#include "encoder/xz.h"
 #include "sampler/rt/os.h"
 
 #define VDSO_LIMIT_BYTES (256u << 10)
+#define MINI_LIMIT_BYTES (UINT64_C(64) << 20)
+#define MINI_RATIO_MAX 200    /* unpacked to packed; a symbol table is at 3 to 10 */
 #define HEADER_BYTES_MAX 4096 /* compared where there is no build-id */
 
 /* An object without a build-id is known by its ELF and program headers, which stand in its first
@@ -66,7 +69,24 @@ static bool copy_vdso(struct pep_elf *elf, struct pep_arena *scratch,
     return got > 0 && pep_elf_open_memory(elf, scratch, image, (size_t)got) == 0;
 }
 
-/* .symtab, here or in the debug file, holds all that .dynsym does. */
+/* The functions that a distribution left in a stripped object, as a packed ELF file of their own.
+ * Source: gdb manual, "Debugging information in a special section" (MiniDebugInfo). */
+static int add_mini_symbols(struct pep_symbol_builder *builder, const struct pep_elf *elf) {
+    const Elf64_Shdr *section = pep_elf_section_named(elf, ".gnu_debugdata");
+    const void *packed = pep_elf_load_section(elf, elf->arena, section, MINI_LIMIT_BYTES);
+    if (packed == NULL)
+        return 0;
+    size_t size = 0, limit = section->sh_size * MINI_RATIO_MAX;
+    limit = limit < MINI_LIMIT_BYTES ? limit : MINI_LIMIT_BYTES;
+    const void *image = pep_xz_unpack(elf->arena, packed, section->sh_size, limit, &size);
+    struct pep_elf mini;
+    if (image == NULL || pep_elf_open_memory(&mini, elf->arena, image, size) != 0 ||
+        (mini.build_id[0] != '\0' && strcmp(mini.build_id, elf->build_id) != 0))
+        return 0;
+    return pep_symbol_builder_add_section(builder, &mini, pep_elf_section_typed(&mini, SHT_SYMTAB));
+}
+
+/* .symtab, here or in the debug file, holds all that .dynsym does; mini symbols leave it out. */
 static int add_symbols(struct pep_symbol_file *file, struct pep_symbol_builder *builder,
                        const struct pep_elf *elf) {
     const Elf64_Shdr *symtab = pep_elf_section_typed(elf, SHT_SYMTAB);
@@ -79,6 +99,8 @@ static int add_symbols(struct pep_symbol_file *file, struct pep_symbol_builder *
         pep_elf_close(&debug);
     }
     file->has_symtab = builder->count > 0;
+    if (err == 0 && !file->has_symtab)
+        err = add_mini_symbols(builder, elf);
     if (err == 0 && !file->has_symtab)
         err = pep_symbol_builder_add_section(builder, elf, pep_elf_section_typed(elf, SHT_DYNSYM));
     if (err == 0)

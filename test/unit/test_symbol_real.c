@@ -235,6 +235,41 @@ static void names_of_a_cpp_library_agree_with_cxxfilt(void **state) {
     pep_symbol_file_drop(file);
 }
 
+/* A stripped program whose static function is named by its mini debug info alone, made by the
+ * steps of the gdb manual. */
+static void packed_symbols_inside_a_program_are_found(void **state) {
+    (void)state;
+    char folder[] = "/tmp/pep_test_mini.XXXXXX", command[1024], path[128];
+    assert_non_null(mkdtemp(folder));
+    snprintf(
+        command, sizeof(command),
+        "cd %s && echo 'static int __attribute__((noipa)) hidden(int x) { return x + 1; }"
+        "int shown(int x) { return hidden(x); } int main(int c, char **v) "
+        "{ (void)v; return shown(c); }' > m.c && gcc -O1 -rdynamic -Wl,--build-id -o m m.c && "
+        "nm m -f posix --defined-only | grep ' [Tt] ' | cut -d' ' -f1 | grep -v shown > keep && "
+        "objcopy --only-keep-debug m d && "
+        "objcopy -S --remove-section .gdb_index --remove-section .comment "
+        "--keep-symbols=keep d mini 2>/dev/null && strip --strip-all -R .comment m && "
+        "xz mini && objcopy --add-section .gnu_debugdata=mini.xz m",
+        folder);
+    bool is_made = system(command) == 0; /* NOLINT: a fixed command of this test */
+    snprintf(path, sizeof(path), "%s/m", folder);
+    bool has_hidden = false, has_shown = false;
+    if (is_made) {
+        struct pep_symbol_file *file = take_file(path);
+        for (size_t i = 0; i < file->symbols.count; i++) {
+            has_hidden |= strcmp(file->symbols.symbols[i].name, "hidden") == 0;
+            has_shown |= strcmp(file->symbols.symbols[i].name, "shown") == 0;
+        }
+        pep_symbol_file_drop(file);
+    }
+    snprintf(command, sizeof(command), "rm -r %s", folder);
+    assert_int_equal(system(command), 0); /* NOLINT: a fixed command of this test */
+    assert_true(is_made);
+    assert_true(has_hidden);
+    assert_true(has_shown);
+}
+
 static void build_rust(const char *mangling_option, const char *expected) {
     char folder[] = "/tmp/pep_test_rust.XXXXXX", command[512], path[128];
     assert_non_null(mkdtemp(folder));
@@ -281,6 +316,7 @@ int main(void) {
         cmocka_unit_test(function_bounds_agree_with_readelf),
         cmocka_unit_test(stubs_agree_with_objdump),
         cmocka_unit_test(names_of_a_cpp_library_agree_with_cxxfilt),
+        cmocka_unit_test(packed_symbols_inside_a_program_are_found),
         cmocka_unit_test(rust_names_are_readable_legacy),
         cmocka_unit_test(rust_names_are_readable_v0),
     };
