@@ -13,6 +13,9 @@
 #define STEPS_MAX (2 * PEP_UNWIND_DEPTH_MAX) /* own frames take steps but no place */
 #define SIGNALS_MAX 16                       /* frames that may move the stack downwards */
 
+/* AddressSanitizer would take the red zones of the frames that are read for mistakes. */
+#define NO_SANITIZE __attribute__((no_sanitize("address", "thread", "alignment")))
+
 /* Offsets in ucontext_t at SP of a signal frame (sys/ucontext.h; the kernel's ABI). */
 #define UC_GREGS offsetof(ucontext_t, uc_mcontext.gregs)
 
@@ -77,8 +80,11 @@ PEP_SIGNAL_SAFE static bool leave_signal(struct walk *walk) {
 PEP_SIGNAL_SAFE static bool leave_blind(struct walk *walk) {
     if (pep_guess_is_sigreturn(walk->memory, walk->frame.pc))
         return leave_signal(walk);
-    if (!pep_guess_caller(walk->memory, walk->is_exact, &walk->frame))
+    if (!pep_guess_caller(walk->memory, walk->is_exact, &walk->frame)) {
+        /* psABI 3.4.1: the deepest frame is marked by a BP of zero. Go's stacks end so. */
+        walk->is_complete = !walk->is_exact && walk->frame.bp == 0;
         return false;
+    }
     walk->is_exact = false;
     if (walk->is_slow)
         give_registers(walk);
@@ -195,33 +201,71 @@ leave_other(struct walk *walk, struct pep_rule rule, uintptr_t lookup) {
     }
 }
 
+/* The common frame: CFA is SP or BP with an offset, BP is where it was or beside the return
+ * address, and all of it lies in the thread's own stack. Values stay in registers from one frame
+ * to the next; two loads of the table and two of the stack. */
+PEP_SIGNAL_SAFE NO_SANITIZE static inline bool leave_fast(const struct pep_unwind_memory *memory,
+                                                          struct pep_rule rule,
+                                                          struct pep_learner_frame *frame) {
+    if (pep_unlikely(rule.kind > PEP_RULE_BP || rule.bp_kind > PEP_RULE_BP_CFA))
+        return false;
+    uintptr_t base = rule.kind == PEP_RULE_SP ? frame->sp : frame->bp;
+    uintptr_t cfa = base + (uintptr_t)((int64_t)rule.cfa * 8);
+    uintptr_t bp_at = cfa + (uintptr_t)((int64_t)rule.bp * 8);
+    if (pep_unlikely(cfa <= frame->sp || !pep_unwind_is_direct(memory, cfa - 8)))
+        return false;
+    if (rule.bp_kind == PEP_RULE_BP_CFA) {
+        if (pep_unlikely(!pep_unwind_is_direct(memory, bp_at)))
+            return false;
+        frame->bp = *(const volatile uintptr_t *)bp_at;
+    }
+    frame->pc = *(const volatile uintptr_t *)(cfa - 8);
+    frame->sp = cfa;
+    return true;
+}
+
+/* One step of any kind; false at the end of the walk. */
+PEP_SIGNAL_SAFE __attribute__((noinline)) static bool leave(struct walk *walk, struct pep_rule rule,
+                                                            uintptr_t lookup, uintptr_t *pc_shown) {
+    if (rule.kind == PEP_RULE_NONE || walk->is_slow)
+        rule = learn(walk, lookup);
+    if (rule.kind == PEP_RULE_SIGNAL && pc_shown != NULL)
+        *pc_shown = walk->frame.pc; /* nobody called a trampoline */
+    bool is_plain = rule.kind >= PEP_RULE_SP && rule.kind <= PEP_RULE_BP_DEREF;
+    if (is_plain && !walk->is_slow)
+        return leave_plain(walk, rule);
+    return leave_other(walk, rule, lookup);
+}
+
 /* Fills pcs with what is left from the walk's frame on; the number filled. */
-PEP_SIGNAL_SAFE static int run(struct walk *walk, uintptr_t *pcs, int max) {
+PEP_SIGNAL_SAFE NO_SANITIZE static int run(struct walk *walk, uintptr_t *pcs, int max) {
+    struct pep_learner_frame frame = walk->frame;
+    bool is_exact = walk->is_exact, is_fast = !walk->is_slow;
     int count = 0;
     for (int steps = 0; steps < STEPS_MAX; steps++) {
-        uintptr_t lookup = walk->frame.pc - !walk->is_exact;
+        uintptr_t lookup = frame.pc - !is_exact;
         bool is_own = lookup - walk->own_start < walk->own_bytes;
-        if (!is_own) {
-            if (pep_unlikely(count == max)) {
-                pcs[max - 1] = PEP_PC_TRUNCATED;
-                PEP_COUNT(unwind_truncated, 1);
-                walk->is_complete = true;
-                return max;
-            }
-            pcs[count++] = lookup < PEP_PC_FIRST_REAL ? (uintptr_t)PEP_PC_UNKNOWN : lookup;
+        if (pep_unlikely(count == max && !is_own)) {
+            pcs[max - 1] = PEP_PC_TRUNCATED;
+            PEP_COUNT(unwind_truncated, 1);
+            walk->is_complete = true;
+            return max;
         }
+        if (!is_own)
+            pcs[count++] = lookup < PEP_PC_FIRST_REAL ? (uintptr_t)PEP_PC_UNKNOWN : lookup;
         struct pep_rule rule = pep_rules_find(lookup);
-        if (pep_unlikely(rule.kind == PEP_RULE_NONE || walk->is_slow))
-            rule = learn(walk, lookup);
-        if (rule.kind == PEP_RULE_SIGNAL && !is_own)
-            pcs[count - 1] = walk->frame.pc; /* nobody called a trampoline */
-        bool is_plain = rule.kind >= PEP_RULE_SP && rule.kind <= PEP_RULE_BP_DEREF;
-        if (is_plain && walk->is_slow)
-            rule.kind = PEP_RULE_ODD;
-        if (!(is_plain && !walk->is_slow ? leave_plain(walk, rule)
-                                         : leave_other(walk, rule, lookup)))
-            return count;
-        if (walk->frame.pc == 0) {
+        if (pep_likely(is_fast && rule.kind != PEP_RULE_NONE &&
+                       leave_fast(walk->memory, rule, &frame))) {
+            is_exact = false;
+        } else {
+            walk->frame = frame;
+            walk->is_exact = is_exact;
+            if (!leave(walk, rule, lookup, is_own ? NULL : &pcs[count - 1]))
+                return count;
+            frame = walk->frame;
+            is_exact = walk->is_exact;
+        }
+        if (pep_unlikely(frame.pc == 0)) {
             walk->is_complete = true; /* a stack that somebody ended by hand */
             return count;
         }
