@@ -48,9 +48,12 @@ PEP_EXPORT pid_t _Fork(void) {
 
 /* The parent ends inside, by an _exit that no hook sees. */
 PEP_EXPORT int daemon(int no_chdir, int no_close) {
-    if (pep_init_is_awake() && pep_init_is_this_process())
-        pep_record_checkpoint();
+    if (!pep_init_is_awake() || !pep_init_is_this_process())
+        return pep_real.daemon(no_chdir, no_close);
+    pep_record_checkpoint();
+    pep_init_expect_heir(true);
     int result = pep_real.daemon(no_chdir, no_close);
+    pep_init_expect_heir(false);
     if (result == 0)
         pep_init_agent_restart_in_child();
     return result;

@@ -9,17 +9,22 @@
  * Memory:  BLOCKS_MAX blocks, static; in use from the call to the new thread's first moment.
  * When full: the thread is created as if we were not there; the sweep finds it.
  */
-#include <errno.h>
+#include <dirent.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <threads.h>
 
 #include "preload/init.h"
 #include "preload/real.h"
 #include "sampler/rt/atomics.h"
+#include "sampler/rt/os.h"
 #include "sampler/thread.h"
 
 #define BLOCKS_MAX 1024
+#define LAST_TRIES 200
+#define LAST_PAUSE_NS 1000000ull
 
 struct block {
     uint32_t next; /* index + 1 of the next free block; 0: last. Or busy */
@@ -41,6 +46,10 @@ static uint32_t fresh;
 
 static pthread_key_t exit_key;
 static bool has_exit_key;
+
+/* Threads of the host that the hooks know and that have not ended, the main thread among them. */
+static int host_threads = 1;
+static int is_main_gone;
 
 PEP_HOOK_SAFE static struct block *block_take(void) {
     uint64_t head = pep_load_acquire(&free_head);
@@ -68,6 +77,63 @@ PEP_HOOK_SAFE static void block_drop(struct block *block) {
 
 /* -- the new thread's side ------------------------------------------------------------------ */
 
+/* A task that is neither ours, nor this thread, nor the remains of the main thread. */
+static bool is_other_host_task(int tid) {
+    if (tid == pep_os_gettid() || tid == pep_os_getpid())
+        return false;
+    for (uint32_t i = 0, limit = pep_threads_limit(); i < limit; i++) {
+        const struct pep_thread *thread = pep_thread_at(i);
+        if (pep_load_relaxed(&thread->tid) == tid)
+            return !thread->is_own;
+    }
+    return true;
+}
+
+static bool has_other_host_task(void) {
+    char buffer[2048] PEP_ALIGNED(8);
+    int fd = pep_os_open("/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    if (fd < 0)
+        return false;
+    bool is_found = false;
+    long count;
+    while (!is_found && (count = pep_os_getdents(fd, buffer, sizeof(buffer))) > 0) {
+        for (long at = 0; at < count && !is_found;) {
+            const struct dirent64 *entry = (const struct dirent64 *)(const void *)(buffer + at);
+            int tid = 0;
+            for (const char *c = entry->d_name; *c >= '0' && *c <= '9'; c++)
+                tid = tid * 10 + (*c - '0');
+            is_found = tid != 0 && is_other_host_task(tid);
+            at += entry->d_reclen;
+        }
+    }
+    (void)pep_os_close(fd);
+    return is_found;
+}
+
+/* A program whose main thread left by pthread_exit(3) ends with status 0 when its last thread
+ * does. To libc ours are threads too, and the end would never come: so the host's last thread
+ * brings it about. Threads that are just ending are given a moment to be gone; others that stay
+ * are libc's own helpers, and with these a program does not end by itself. */
+static void end_with_last_thread(void) {
+    bool is_main = pep_os_gettid() == pep_os_getpid();
+    if (is_main)
+        pep_store_release(&is_main_gone, 1);
+    /* acq_rel: the last one sees is_main_gone. */
+    if (pep_sub_acq_rel(&host_threads, 1) != 1 || !pep_load_acquire(&is_main_gone))
+        return;
+    for (int tries = 0; has_other_host_task(); tries++) {
+        if (tries == LAST_TRIES)
+            return;
+        pep_os_sleep_ns(LAST_PAUSE_NS);
+    }
+    exit(0);
+}
+
+void pep_hook_pthread_after_fork_child(void) {
+    pep_store_relaxed(&host_threads, 1);
+    pep_store_relaxed(&is_main_gone, 0);
+}
+
 /* glibc goes round PTHREAD_DESTRUCTOR_ITERATIONS times while keys are set again, and the host's
  * destructors may use their thread until then: we leave in the last round. pthread_key_create(3) */
 static void on_exit_key(void *value) {
@@ -76,6 +142,8 @@ static void on_exit_key(void *value) {
         pthread_setspecific(exit_key, (void *)(round + 1)) == 0)
         return;
     pep_thread_leave();
+    if (pep_init_is_this_process())
+        end_with_last_thread();
 }
 
 /* The thread's control block lies above its frames in the same mapping: [self - stack, self) is
@@ -84,8 +152,8 @@ static void arrive(const struct block *block) {
     uint64_t stack_bytes = block->stack_bytes > 4096 ? block->stack_bytes - 4096 : 0;
     pep_hook_signal_inherit(block->is_blocked_by_host);
     pep_thread_enter((uintptr_t)pthread_self(), stack_bytes);
-    if (has_exit_key)
-        (void)pthread_setspecific(exit_key, (void *)1);
+    if (!has_exit_key || pthread_setspecific(exit_key, (void *)1) != 0)
+        (void)pep_add_relaxed(&host_threads, 1); /* never seen off: never the last */
     pep_hook_signal_unmask(true);
 }
 
@@ -140,7 +208,13 @@ static struct block *prepare(const pthread_attr_t *attributes, void *argument) {
     block->argument = argument;
     block->stack_bytes = stack_bytes_of(attributes);
     block->is_blocked_by_host = pep_hook_signal_is_blocked_by_host();
+    (void)pep_add_relaxed(&host_threads, 1);
     return block;
+}
+
+static void give_up(struct block *block) {
+    (void)pep_sub_acq_rel(&host_threads, 1);
+    block_drop(block);
 }
 
 /* Our signal is blocked across the real call, so that the child is born with it blocked and the
@@ -155,7 +229,7 @@ PEP_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attribute
     int error = pep_real.pthread_create(thread, attributes, trampoline, block);
     pep_hook_signal_unmask(was_unmasked);
     if (error != 0)
-        block_drop(block);
+        give_up(block);
     return error;
 }
 
@@ -168,6 +242,6 @@ PEP_EXPORT int thrd_create(thrd_t *thread, thrd_start_t start, void *argument) {
     int result = pep_real.thrd_create(thread, trampoline_c11, block);
     pep_hook_signal_unmask(was_unmasked);
     if (result != thrd_success)
-        block_drop(block);
+        give_up(block);
     return result;
 }

@@ -36,6 +36,7 @@ static int is_awake;
 static int process_pid;    /* whose state this is; a child of vfork has another */
 static bool is_descendant; /* started below a preloaded process, or forked from one */
 static bool is_agent_running;
+static bool is_heir; /* what is forked next takes the program over: daemon(3) */
 
 static PEP_TLS bool is_starting_own;
 static PEP_TLS bool fork_was_unmasked;
@@ -128,12 +129,13 @@ void pep_init_after_fork_child(void) {
     if (!pep_init_is_awake())
         return;
     pep_store_relaxed(&process_pid, pep_os_getpid());
-    is_descendant = true;
+    is_descendant = is_descendant || !is_heir;
     is_agent_running = false;
     pep_malloc_after_fork();
     pep_modules_after_fork();
     pep_cpu_after_fork_child();
     pep_threads_after_fork();
+    pep_hook_pthread_after_fork_child();
     pep_server_after_fork_child();
     pep_record_after_fork_child();
 }
@@ -141,6 +143,10 @@ void pep_init_after_fork_child(void) {
 static void after_fork_child(void) {
     pep_init_after_fork_child();
     pep_hook_signal_unmask(fork_was_unmasked);
+}
+
+void pep_init_expect_heir(bool is_expected) {
+    is_heir = is_expected;
 }
 
 /* -- start ---------------------------------------------------------------------------------- */

@@ -29,6 +29,8 @@ void pep_init_agent_stop(void);
 bool pep_init_agent_is_running(void);
 /* In the child, after all handlers of fork ran. */
 void pep_init_agent_restart_in_child(void);
+/* Around daemon(3): the child is the program, and its parent only ends. */
+void pep_init_expect_heir(bool is_expected);
 /* State put right in the child. For forks that run no handlers of pthread_atfork. */
 void pep_init_after_fork_child(void);
 /* True while the calling thread starts threads for profep itself. */
@@ -36,6 +38,7 @@ PEP_HOOK_SAFE bool pep_init_is_starting_own(void);
 
 /* hook_pthread.c: the key whose destructor sees threads off. 0 or -errno. */
 int pep_hook_pthread_init(void);
+void pep_hook_pthread_after_fork_child(void);
 
 /* hook_process.c: the exit that runs no destructor but handlers of its own. */
 void pep_hook_process_init(void);
