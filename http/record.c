@@ -21,11 +21,12 @@
 #include "sampler/rt/os.h"
 #include "sampler/thread.h"
 
-#define SLICE_NS 100000000ull        /* between two sweeps */
-#define CHECKPOINT_NS 10000000000ull /* between two files, at least */
-#define PATIENCE_NS 5000000000ull    /* how long an exit waits for its file */
-#define STACK_BYTES (512 * 1024)     /* encoders' and symbol readers' need, with room */
-#define COST_SHARE 20                /* writing takes at most 1/20 of a CPU */
+#define SLICE_NS 100000000ull             /* between two sweeps */
+#define CHECKPOINT_NS 10000000000ull      /* between two files, at least */
+#define PATIENCE_NS 5000000000ull         /* how long an exit waits for its file */
+#define STACK_BYTES (512 * 1024)          /* the need of encoders and symbol readers, with room */
+#define STACK_BYTES_MAX (8 * 1024 * 1024) /* for thread-local storage of the program on top */
+#define COST_SHARE 20                     /* writing takes at most 1/20 of a CPU */
 
 static struct {
     char path[PATH_MAX];
@@ -37,6 +38,8 @@ static struct {
 
 static int is_active; /* from the start to the final file */
 static int is_final;  /* the next file is the last */
+static int is_paused; /* the thread is to end, the recording goes on */
+static pthread_t writer;
 static int writer_tid;
 static int wanted; /* files asked for so far; the thread sleeps on it */
 static int served; /* of these, written; who waits for a file sleeps on it */
@@ -221,7 +224,7 @@ static void *run(void *unused) {
     (void)pep_os_prctl(PR_SET_NAME, (unsigned long)"profep-record", 0, 0, 0);
     uint64_t next_ns = pep_os_clock_ns(CLOCK_MONOTONIC) + CHECKPOINT_NS;
     bool is_last = false;
-    while (!is_last) {
+    while (!is_last && !pep_load_acquire(&is_paused)) {
         int upto = pep_load_acquire(&wanted);
         is_last = pep_load_acquire(&is_final);
         uint64_t start_ns = pep_os_clock_ns(CLOCK_MONOTONIC);
@@ -236,21 +239,23 @@ static void *run(void *unused) {
         (void)pep_os_futex_wait(&wanted, upto, SLICE_NS);
         pep_cpu_sweep();
     }
-    pep_cpu_end(recording.hz);
+    if (is_last)
+        pep_cpu_end(recording.hz);
     return NULL;
 }
 
 static int start_thread(void) {
     pthread_attr_t attributes;
-    pthread_t thread;
     sigset_t all, old;
     if (pthread_attr_init(&attributes) != 0)
         return -ENOMEM;
-    (void)pthread_attr_setstacksize(&attributes, STACK_BYTES);
-    (void)pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &old);
-    int error = pthread_create(&thread, &attributes, run, NULL);
+    int error = EINVAL;
+    for (size_t size = STACK_BYTES; error == EINVAL && size <= STACK_BYTES_MAX; size *= 4) {
+        (void)pthread_attr_setstacksize(&attributes, size);
+        error = pthread_create(&writer, &attributes, run, NULL);
+    }
     (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
     (void)pthread_attr_destroy(&attributes);
     return -error;
@@ -312,9 +317,29 @@ PEP_SIGNAL_SAFE void pep_record_finish(void) {
     ask();
 }
 
+void pep_record_pause(void) {
+    if (!pep_record_is_active() || is_paused)
+        return;
+    pep_store_release(&is_paused, 1);
+    (void)pep_add_acq_rel(&wanted, 1);
+    (void)pep_os_futex_wake(&wanted, 1);
+    (void)pthread_join(writer, NULL);
+    (void)pep_sub_acq_rel(&wanted, 1);
+}
+
+int pep_record_resume(void) {
+    if (!pep_record_is_active() || !is_paused)
+        return 0;
+    pep_store_release(&is_paused, 0);
+    int error = start_thread();
+    if (error)
+        pep_store_release(&is_active, 0);
+    return error;
+}
+
 void pep_record_after_fork_child(void) {
     if (!is_active)
         return;
-    is_active = is_final = wanted = served = writer_tid = 0;
+    is_active = is_final = is_paused = wanted = served = writer_tid = 0;
     pep_arena_drop(&recording.arena);
 }

@@ -36,7 +36,8 @@ static int is_awake;
 static int process_pid;    /* whose state this is; a child of vfork has another */
 static bool is_descendant; /* started below a preloaded process, or forked from one */
 static bool is_agent_running;
-static bool is_heir; /* what is forked next takes the program over: daemon(3) */
+static bool is_recorded; /* a recording was begun in this process, and may have ended */
+static bool is_heir;     /* what is forked next takes the program over: daemon(3) */
 
 static PEP_TLS bool is_starting_own;
 static PEP_TLS bool fork_was_unmasked;
@@ -81,6 +82,7 @@ static void start_recording(void) {
         pep_log("PROFEP_OUTPUT=%s cannot be recorded: error %d", pep_config.output, -error);
     else
         pep_hook_signal_guard();
+    is_recorded = true;
 }
 
 void pep_init_agent_start(void) {
@@ -88,7 +90,9 @@ void pep_init_agent_start(void) {
         return;
     is_agent_running = true;
     is_starting_own = true;
-    if (is_recording_wanted() && !pep_record_is_active())
+    if (pep_record_is_active())
+        (void)pep_record_resume();
+    else if (is_recording_wanted() && !is_recorded)
         start_recording();
     start_server();
     is_starting_own = false;
@@ -98,6 +102,7 @@ void pep_init_agent_stop(void) {
     if (!is_agent_running)
         return;
     is_agent_running = false;
+    pep_record_pause();
     pep_server_stop();
 }
 
@@ -130,7 +135,7 @@ void pep_init_after_fork_child(void) {
         return;
     pep_store_relaxed(&process_pid, pep_os_getpid());
     is_descendant = is_descendant || !is_heir;
-    is_agent_running = false;
+    is_agent_running = is_recorded = false;
     pep_malloc_after_fork();
     pep_modules_after_fork();
     pep_cpu_after_fork_child();
