@@ -41,6 +41,12 @@ FIELDS = {
     'Function': {1: ('id', 'int'), 2: ('name', 'int'), 3: ('system_name', 'int'),
                  4: ('filename', 'int'), 5: ('start_line', 'int')},
 }
+KINDS = {message: [(name, kind) for name, kind in fields.values()]
+         for message, fields in FIELDS.items()}
+DEFAULTS = {message: {name: False if kind == 'bool' else None if kind[0].isupper() else 0
+                      for name, kind in kinds} for message, kinds in KINDS.items()}
+LISTS = {message: [name for name, kind in kinds if kind.endswith('*') or kind == 'packed']
+         for message, kinds in KINDS.items()}
 SIGNED = {'time_nanos', 'duration_nanos', 'period', 'value', 'num', 'line', 'start_line'}
 
 
@@ -54,6 +60,8 @@ def need(condition, rule):
 
 
 def varint(data, at, end):
+    if at < end and data[at] < 0x80:
+        return data[at], at + 1
     value = shift = 0
     while True:
         need(at < end, 'a varint ends before its message does')
@@ -75,10 +83,9 @@ def signed(value, name):
 
 def decode(data, at, end, message):
     """The fields of one message as a dictionary; unset ones have their default."""
-    out = {}
-    for name, kind in FIELDS[message].values():
-        out[name] = [] if kind.endswith('*') or kind == 'packed' else \
-            False if kind == 'bool' else None if kind[0].isupper() else 0
+    out = dict(DEFAULTS[message])
+    for name in LISTS[message]:
+        out[name] = []
     seen = set()
     while at < end:
         tag, at = varint(data, at, end)
@@ -349,8 +356,7 @@ def main(arguments):
         print(f'{files[0]}: {rule}', file=sys.stderr)
         return 1
     if '--json' in options:
-        json.dump(checker.dump(), sys.stdout)
-        print()
+        print(json.dumps(checker.dump()))
     return 0
 
 

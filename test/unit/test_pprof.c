@@ -305,14 +305,14 @@ static void test_junk(void **state) {
     struct pep_symbolizer symbolizer = {.lookup = lookup_junk};
     for (int round = 0; round < 12; round++) {
         seed = (uint32_t)round;
-        uint32_t count = 1 + next_random(200);
+        uint32_t count = 1 + next_random(100);
         struct pep_profile profile = example_profile;
         profile.samples = pep_arena_array(&arena, count, sizeof(*profile.samples));
         profile.sample_count = count;
         profile.main_mapping = next_random(2) == 0 ? next_random(5) : PEP_MAPPING_NONE;
         int64_t total = 0;
         for (uint32_t i = 0; i < count; i++) {
-            uint32_t depth = 1 + next_random(40);
+            uint32_t depth = 1 + next_random(20);
             uintptr_t *pcs = pep_arena_array(&arena, depth, sizeof(*pcs));
             for (uint32_t at = 0; at < depth; at++)
                 pcs[at] = next_random(10) == 0
