@@ -37,7 +37,7 @@ static ssize_t glue_send(int fd, const void *bytes, size_t count);
 #define MG_EXTERNAL_FUNCTION_log_access
 #define NDEBUG
 #define CIVETWEB_API static
-#define SOCKET_TIMEOUT_QUANTUM 10
+#define SOCKET_TIMEOUT_QUANTUM 100
 #define malloc(bytes) pep_malloc(bytes)
 #define calloc(count, bytes) pep_calloc(count, bytes)
 #define realloc(block, bytes) pep_realloc(block, bytes)
@@ -72,7 +72,8 @@ struct pep_wire {
     struct mg_connection connection;
     struct pep_fd fd;
     uint64_t deadline_ns; /* of the reading that goes on, 0: none */
-    int is_lost;          /* the descriptor was taken from us */
+    bool is_lost;         /* the descriptor was taken from us */
+    bool is_late;         /* the client was told that it took too long */
     char buffer[PEP_WIRE_REQUEST_BYTES];
 };
 
@@ -147,6 +148,10 @@ void pep_wire_cut(struct pep_wire *wire) {
     STOP_FLAG_ASSIGN(&wire->context.stop_flag, 1);
 }
 
+bool pep_wire_is_cut(const struct pep_wire *wire) {
+    return !STOP_FLAG_IS_ZERO(&wire->context.stop_flag);
+}
+
 void pep_wire_mend(struct pep_wire *wire) {
     STOP_FLAG_ASSIGN(&wire->context.stop_flag, 0);
 }
@@ -156,7 +161,7 @@ bool pep_wire_is_intact(struct pep_wire *wire) {
         return false;
     if (pep_fd_is_ours(&wire->fd))
         return true;
-    wire->is_lost = 1;
+    wire->is_lost = true;
     PEP_COUNT(fd_lost, 1);
     return false;
 }
@@ -183,18 +188,21 @@ static int too_large(const struct pep_wire *wire, const char **sentence) {
     return has_line ? 431 : 414;
 }
 
+/* Why get_request failed. civetweb says little: a full buffer, a time-out and bad bytes are all
+ * "malformed" to it, and a client that sent nothing at all is status 0. */
 static int explain(struct pep_wire *wire, int status, const char **sentence) {
     const struct mg_connection *connection = &wire->connection;
-    bool is_late = pep_os_clock_ns(CLOCK_MONOTONIC) >= wire->deadline_ns;
-    if (status == 413)
+    bool is_whole = connection->request_len > 0;
+    if (!is_whole && connection->data_len >= connection->buf_size)
         return too_large(wire, sentence);
-    if (status == 0 && !is_late)
-        return -ECONNRESET;
-    if (connection->request_len <= 0 &&
-        (is_late || !STOP_FLAG_IS_ZERO(&connection->phys_ctx->stop_flag))) {
+    wire->is_late = !is_whole && (pep_wire_is_cut(wire) ||
+                                  pep_os_clock_ns(CLOCK_MONOTONIC) >= wire->deadline_ns);
+    if (wire->is_late) {
         *sentence = "The request did not arrive in time.";
         return 408;
     }
+    if (status == 0)
+        return -ECONNRESET;
     *sentence = status == 411 ? "Content-Length must be a number."
                               : "This is not a well-formed HTTP request.";
     return 400;
@@ -239,6 +247,8 @@ int pep_wire_send(struct pep_wire *wire, const void *bytes, size_t count) {
 
 bool pep_wire_is_unread(const struct pep_wire *wire) {
     const struct mg_connection *connection = &wire->connection;
+    if (wire->is_late)
+        return false;
     return connection->request_len <= 0 || connection->is_chunked ||
            connection->consumed_content < connection->content_len ||
            connection->data_len > connection->request_len;

@@ -29,6 +29,7 @@ void pep_wire_close(struct pep_wire *wire);
 /* Makes the reading that goes on end soon, and every one and every sending from now on, until
  * mended. The wire must be open. */
 void pep_wire_cut(struct pep_wire *wire);
+bool pep_wire_is_cut(const struct pep_wire *wire);
 void pep_wire_mend(struct pep_wire *wire);
 
 /* Reads and parses one request; its strings live as long as the wire. 0; a positive HTTP status
@@ -39,7 +40,7 @@ int pep_wire_read_request(struct pep_wire *wire, struct pep_message *message,
 long pep_wire_read_body(struct pep_wire *wire, void *to, size_t max);
 /* Sends all bytes or returns -errno. Never raises SIGPIPE. */
 int pep_wire_send(struct pep_wire *wire, const void *bytes, size_t count);
-/* True when bytes the client sent were never read. */
+/* True when the client may have sent bytes that were never read. */
 bool pep_wire_is_unread(const struct pep_wire *wire);
 /* The socket is still the one that was opened; otherwise counts fd_lost once. */
 bool pep_wire_is_intact(struct pep_wire *wire);

@@ -98,9 +98,9 @@ static void unlock_slot(struct slot *slot) {
     pep_store_release(&slot->lock, 0);
 }
 
-static void leave_reading(struct slot *slot) {
+static void set_state(struct slot *slot, enum state state) {
     lock_slot(slot);
-    slot->state = SERVING;
+    slot->state = state;
     pep_wire_mend(slot->wire); /* who was cut is told so */
     unlock_slot(slot);
 }
@@ -131,7 +131,7 @@ static bool read_and_answer(struct talk *talk) {
     struct pep_message message;
     const char *sentence = "";
     int status = pep_wire_read_request(talk->slot->wire, &message, &sentence);
-    leave_reading(talk->slot);
+    set_state(talk->slot, SERVING);
     if (status < 0)
         return false;
     if (status > 0) {
@@ -145,14 +145,16 @@ static bool read_and_answer(struct talk *talk) {
     return true;
 }
 
-/* A close with unread bytes sends a reset, which can overtake the answer. */
-static void drain(const struct slot *slot) {
+/* A close with unread bytes sends a reset, which can overtake the answer. While somebody waits for
+ * the slot this ends early, like reading. */
+static void drain(struct slot *slot) {
     uint64_t deadline_ns = pep_os_clock_ns(CLOCK_MONOTONIC) + DRAIN_NS;
     char waste[4096];
-    for (long total = 0; total < DRAIN_BYTES_MAX;) {
+    set_state(slot, READING);
+    for (long total = 0; total < DRAIN_BYTES_MAX && !pep_wire_is_cut(slot->wire);) {
         struct pollfd poll_fd = {.fd = slot->fd.number, .events = POLLIN};
         if (pep_os_clock_ns(CLOCK_MONOTONIC) > deadline_ns || !pep_wire_is_intact(slot->wire) ||
-            pep_load_relaxed(&is_stopping) || poll(&poll_fd, 1, 100) < 0)
+            poll(&poll_fd, 1, 10) < 0)
             return;
         if (!poll_fd.revents)
             continue;
@@ -282,13 +284,13 @@ void pep_connection_start(struct pep_fd fd, const struct pep_service *service, u
     }
 }
 
-/* A reader ends at once. When all is to end, a window that waits is woken as if its client had
- * left; an answer on its way is not disturbed. */
+/* A reader ends at once, and when all is to end so does a window that waits, as if its client had
+ * left: no more will be received. An answer on its way is not disturbed. */
 static void cut(struct slot *slot, bool is_end) {
     lock_slot(slot);
     if (slot->state == READING)
         pep_wire_cut(slot->wire);
-    if (is_end && slot->state == SERVING && pep_fd_is_ours(&slot->fd))
+    if ((slot->state == READING || (is_end && slot->state == SERVING)) && pep_fd_is_ours(&slot->fd))
         shutdown(slot->fd.number, SHUT_RD);
     unlock_slot(slot);
 }

@@ -14,7 +14,7 @@
 
 /* Every process of a big family takes one port: enough for a server with a thousand workers. */
 #define PORTS_TRIED 1024
-/* A burst of clients waits in the kernel; 16 are served at a time. */
+/* A burst of clients waits in the kernel. */
 #define BACKLOG 256
 
 static bool parse_port(const char *text, struct pep_listen *where) {

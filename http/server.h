@@ -5,7 +5,7 @@
  *          connection is served on a thread of its own (at most PEP_SERVER_CONNECTIONS_MAX).
  * Writers: pep_server_* from the constructor, the destructor and fork.  [normal]
  * Readers: the clients.
- * Memory:  pep_malloc; a 128 KiB stack a connection.
+ * Memory:  pep_malloc; a stack of 256 KiB for each connection while it is served.
  * When full: further connections wait in the kernel's queue.
  */
 #ifndef PEP_HTTP_SERVER_H
@@ -14,7 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define PEP_SERVER_CONNECTIONS_MAX 16
+#define PEP_SERVER_CONNECTIONS_MAX 64
 
 /* Strings must outlive the server. */
 struct pep_server_options {

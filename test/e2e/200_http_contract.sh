@@ -1,0 +1,155 @@
+#!/bin/sh
+# One check for each promise about requests and answers: status, headers, body.
+# timeout 120
+# shellcheck source=test/e2e/lib.sh
+. "$(dirname "$0")/lib.sh"
+needs curl jq /usr/bin/python3 go
+
+host /usr/bin/python3 -c 'while True: pass' 'an argument'
+HEAD=$TMP/head
+BODY=$TMP/body
+
+# ask curl-arguments...: leaves head and body in files, STATUS, and TEXT (the body, NUL as |).
+ask() {
+    STATUS=$(curl -s -D "$HEAD" -o "$BODY" -w '%{http_code}' --max-time 60 "$@")
+    TEXT=$(tr '\0' '|' <"$BODY")
+}
+
+# has "promise" 'Header: value' (whole line)
+has() {
+    matches "$1" "$(tr -d '\r' <"$HEAD")" "^$2\$"
+}
+
+lacks() {
+    is "$1" "$(grep -ci "^$2" "$HEAD")" 0
+}
+
+# refuses "promise" STATUS 'sentence': with Go's headers
+refuses() {
+    is "$1: status" "$STATUS" "$2"
+    is "$1: sentence" "$TEXT" "$3"
+    is "$1: ends in one newline" "$(tail -c 1 "$BODY" | od -An -tx1 | tr -d ' ')" 0a
+    has "$1: Go's mark" 'X-Go-Pprof: 1'
+    has "$1: plain text" 'Content-Type: text/plain; charset=utf-8'
+    has "$1: not sniffed" 'X-Content-Type-Options: nosniff'
+    lacks "$1: not a file" 'Content-Disposition'
+}
+
+# -- simple routes ----------------------------------------------------------------------------
+ask "$URL/healthz"
+is "healthz" "$STATUS $TEXT" '200 ok'
+ask "$URL/debug/pprof?x=1"
+is "no slash: moved" "$STATUS" 301
+has "no slash: to the slash, query kept" 'Location: /debug/pprof/\?x=1'
+ask "$URL/debug/pprof/"
+has "index: a page" 'Content-Type: text/html; charset=utf-8'
+for name in cmdline profile symbol; do
+    is "index: links to $name, relative" "$(grep -c "<a href=\"$name\">" "$BODY")" 1
+done
+is "index: nothing that is not there" "$(grep -c heap "$BODY")" 0
+ask "$URL/debug/pprof/cmdline"
+matches "cmdline: NUL between, none at the end" "$TEXT" \
+    '^[^|]*python3\|-c\|while True: pass\|an argument$'
+has "cmdline: plain text" 'Content-Type: text/plain; charset=utf-8'
+ask "$URL/debug/profep"
+is "own state is JSON" "$(jq -r '.pid' "$BODY")" "$HOST_PID"
+is "own counters explain themselves" "$(jq '[.counters[] | select(.help == "")] | length' "$BODY")" 0
+is "settings are there" "$(jq '.config | type' "$BODY")" '"object"'
+
+# -- refusals -----------------------------------------------------------------------------------
+ask "$URL/debug/pprof/nonsense"
+refuses "unknown profile" 404 'Unknown profile'
+ask "$URL/nonsense"
+refuses "unknown route" 404 'There is nothing at this path.'
+ask -X POST "$URL/debug/pprof/profile"
+refuses "wrong method" 405 'This path answers GET, HEAD only.'
+has "wrong method: Allow" 'Allow: GET, HEAD'
+ask "$URL/debug/pprof/profile?hz=10001"
+refuses "hz too high" 400 'hz must be a whole number from 1 to 10000.'
+ask "$URL/debug/pprof/profile?format=gif"
+refuses "unknown format" 400 'format must be one of pprof, svg, html, collapsed, text, top.'
+ask "$URL/debug/pprof/profile?thread="
+refuses "empty thread" 400 \
+    "thread must be a thread id or a part of a thread's name, up to 64 bytes."
+ask -H 'Origin: http://evil.example' "$URL/healthz"
+is "another site: status" "$STATUS" 403
+lacks "another site: no CORS" 'Access-Control'
+ask -H 'Host: evil.example' "$URL/healthz"
+is "another name: status" "$STATUS" 403
+
+# -- profiles -------------------------------------------------------------------------------------
+ask "$URL/debug/pprof/profile?seconds=1"
+is "profile: status" "$STATUS" 200
+has "profile: a file" 'Content-Disposition: attachment; filename="profile"'
+has "profile: bytes" 'Content-Type: application/octet-stream'
+has "profile: not sniffed" 'X-Content-Type-Options: nosniff'
+has "profile: varies" 'Vary: Accept'
+lacks "profile: gzip is the file, not the coding" 'Content-Encoding'
+is "profile: gzip" "$(head -c 2 "$BODY" | od -An -tx1 | tr -d ' ')" 1f8b
+check "profile: keeps every rule" python3 "$ROOT/test/judge/pprof_strict.py" "$BODY"
+STARTED=$(now_ms)
+curl -sI -o "$HEAD" "$URL/debug/pprof/profile?seconds=30"
+within_range "HEAD profiles nothing: milliseconds" $(($(now_ms) - STARTED)) 0 2000
+has "HEAD: the same headers" 'Content-Disposition: attachment; filename="profile"'
+ask -H 'Accept: text/html,application/xhtml+xml,*/*;q=0.8' "$URL/debug/pprof/profile?seconds=1"
+has "a browser gets a page" 'Content-Type: text/html; charset=utf-8'
+lacks "a browser gets no file" 'Content-Disposition'
+ask -H 'Accept: image/svg+xml' "$URL/debug/pprof/profile?seconds=1"
+has "an image gets a picture" 'Content-Type: image/svg\+xml'
+ask -H 'Accept: text/html;q=0' "$URL/debug/pprof/profile?seconds=1"
+has "q=0 is a no" 'Content-Type: application/octet-stream'
+ask "$URL/debug/pprof/profile?seconds=1&format=top"
+has "format=top: text" 'Content-Type: text/plain; charset=utf-8'
+matches "format=top: a table" "$TEXT" 'flat%'
+ask "$URL/debug/pprof/profile?seconds=1&format=collapsed"
+matches "format=collapsed: stacks" "$TEXT" ';[^;]+ [0-9]+$'
+ask "$URL/debug/pprof/profile?seconds=1&format=top&thread=nobody"
+is "thread= that nobody has: an empty profile" "$STATUS" 200
+
+STARTED=$(now_ms)
+JOBS=
+for hz in 50 100 250 1000; do
+    curl -sf -o "$TMP/$hz.pb" "$URL/debug/pprof/profile?seconds=2&hz=$hz" &
+    JOBS="$JOBS $!"
+done
+for job in $JOBS; do
+    check "overlapping windows: each arrives" wait "$job"
+done
+within_range "overlapping windows: milliseconds in all" $(($(now_ms) - STARTED)) 2000 8000
+check "go tool pprof asks and reads" \
+    env PPROF_TMPDIR="$TMP" go tool pprof -top -seconds 1 "$URL"
+is "the sampler is off again" "$(curl -s "$URL/debug/profep" | jq .sampler.windows)" 0
+
+# -- symbol -----------------------------------------------------------------------------------------
+ask "$URL/debug/pprof/symbol"
+is "symbol: asked nothing" "$TEXT" 'num_symbols: 1'
+ADDRESS=$(go tool pprof -raw "$TMP/1000.pb" 2>/dev/null |
+    awk '/^Locations/ { seen = 1; next } /^Mappings/ { seen = 0 }
+        seen && $3 ~ /^M=/ && /_PyEval_EvalFrameDefault/ { print $2; exit }')
+matches "symbol: an address to ask for" "$ADDRESS" '^0x'
+ask "$URL/debug/pprof/symbol?$ADDRESS+0x1"
+is "symbol: by query" "$(tail -n +2 "$BODY")" "$ADDRESS _PyEval_EvalFrameDefault"
+ask --data "$ADDRESS" "$URL/debug/pprof/symbol"
+is "symbol: by form" "$(tail -n +2 "$BODY")" "$ADDRESS _PyEval_EvalFrameDefault"
+ask -H 'Content-Type: application/octet-stream' --data-binary "$ADDRESS+$ADDRESS" \
+    "$URL/debug/pprof/symbol"
+is "symbol: by body, in order" "$(grep -c "^$ADDRESS _PyEval" "$BODY")" 2
+head -c 70000 /dev/zero | tr '\0' '+' >"$TMP/large"
+ask --data-binary "@$TMP/large" "$URL/debug/pprof/symbol"
+refuses "symbol: too much" 413 "The request's body is longer than 64 KiB."
+
+# -- being a quiet guest ------------------------------------------------------------------------------
+switches() {
+    for task in /proc/"$HOST_PID"/task/*; do
+        [ "$(cat "$task/comm")" != profep ] || grep voluntary "$task/status" | tr -s '\t\n' ' '
+    done
+}
+is "idle: one thread more" "$(find "/proc/$HOST_PID/task" -mindepth 1 -maxdepth 1 | wc -l)" 2
+BEFORE=$(switches)
+sleep 2
+is "idle: that thread sleeps" "$(switches)" "$BEFORE"
+is "no descriptor of ours below 100" \
+    "$(find "/proc/$HOST_PID/fd" -lname 'socket:*' -name '[0-9]' -o -lname 'socket:*' \
+        -name '[0-9][0-9]' | wc -l)" 0
+host_stop -TERM
+done_testing
