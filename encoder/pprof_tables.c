@@ -408,11 +408,12 @@ static bool add_comments(struct pep_pprof_tables *tables) {
     if (tables->other_count != 0)
         tables->comments[tables->comment_count++] = pep_intern_add(
             &tables->texts,
-            pep_arena_printf(tables->arena,
-                             "The %zu lightest of %zu stacks are merged into [other]: a profile "
-                             "holds at most %d samples and %u MiB.",
-                             tables->other_count, tables->other_count + tables->sample_count - 1,
-                             PEP_PPROF_SAMPLES_MAX, PEP_PPROF_BYTES_MAX >> 20));
+            pep_arena_printf(
+                tables->arena,
+                "%zu of %zu stacks, as a rule the lightest, are merged into [other]: a profile "
+                "holds at most %d samples and %u MiB.",
+                tables->other_count, tables->other_count + tables->sample_count - 1,
+                PEP_PPROF_SAMPLES_MAX, PEP_PPROF_BYTES_MAX >> 20));
     for (size_t i = 0; i < tables->comment_count; i++)
         if (tables->comments[i] == PEP_INDEX_NONE)
             return false;
