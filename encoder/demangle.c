@@ -22,6 +22,7 @@
 
 #define NAME_BYTES_MAX 16384 /* longer ones are not names anybody reads */
 #define TEXT_BYTES_MAX 8192  /* a doubling name of 100 bytes would print for hours */
+#define READABLE_BYTES 240   /* beyond, deep template arguments are left out */
 #define STACK_BYTES ((size_t)8 << 20)
 #define GUARD_BYTES ((size_t)64 << 10)
 
@@ -31,6 +32,7 @@ struct run {
     bool is_done;
     void *caller; /* stack_call's */
     char text[TEXT_BYTES_MAX];
+    char shallow[TEXT_BYTES_MAX]; /* the shortened text while it is made */
 };
 
 static char *shared_stack; /* mapped at first use, kept */
@@ -67,8 +69,9 @@ static __attribute__((naked, noinline)) bool stack_call(void **saved PEP_UNUSED,
             "ret");
 }
 
-/* Ends a stack_call from anywhere inside it. */
-static __attribute__((naked, noinline, noreturn)) void stack_leave(void *saved PEP_UNUSED) {
+/* Ends a stack_call from anywhere inside it; does not return, which the sanitizers must not know:
+ * they would clean the wrong stack. */
+static __attribute__((naked, noinline)) void stack_leave(void *saved PEP_UNUSED) {
     __asm__("movq %rdi, %rsp\n\t"
             "xorl %eax, %eax\n\t"
             "popq %r15\n\t"
@@ -83,8 +86,10 @@ static __attribute__((naked, noinline, noreturn)) void stack_leave(void *saved P
 /* The demangler allocates nothing in callback mode, so leaving it in the middle loses nothing. */
 static void take_piece(const char *piece, size_t count, void *opaque) {
     struct run *run = opaque;
-    if (count >= TEXT_BYTES_MAX - run->count)
+    if (count >= TEXT_BYTES_MAX - run->count) {
         stack_leave(run->caller);
+        return;
+    }
     memcpy(run->text + run->count, piece, count);
     run->count += count;
 }
@@ -122,6 +127,61 @@ static bool run_somewhere(struct run *run) {
     return is_done;
 }
 
+/* 1 where a list of template arguments opens, -1 where one closes, else 0. The signs of operators
+ * and of Rust's "->" are none. */
+static int bracket_at(const char *text, size_t at) {
+    static const char word[] = "operator";
+    size_t length = sizeof(word) - 1, first = at;
+    if (text[at] != '<' && text[at] != '>')
+        return 0;
+    while (first > 0 && strchr("<>=-", text[first - 1]) != NULL)
+        first--;
+    if (first >= length && memcmp(text + first - length, word, length) == 0)
+        return 0;
+    if (text[at] == '<')
+        return 1;
+    return at > 0 && text[at - 1] == '-' ? 0 : -1;
+}
+
+/* Copies text without what stands in brackets deeper than deepest; the length of the copy, or 0
+ * when the brackets do not match. to may be NULL. */
+static size_t copy_shallow(const char *text, size_t count, int deepest, char *to) {
+    size_t copied = 0;
+    int depth = 0;
+    for (size_t i = 0; i < count; i++) {
+        int bracket = bracket_at(text, i);
+        depth += bracket < 0 ? -1 : 0;
+        if (depth < 0)
+            return 0;
+        if (depth <= deepest) {
+            if (bracket < 0 && depth == deepest) {
+                if (to != NULL)
+                    memcpy(to + copied, "...", 3);
+                copied += 3;
+            }
+            if (to != NULL)
+                to[copied] = text[i];
+            copied++;
+        }
+        depth += bracket > 0 ? 1 : 0;
+    }
+    return depth == 0 ? copied : 0;
+}
+
+/* Takes the innermost template arguments out of a long name until it can be read. */
+static void shorten(struct run *run) {
+    for (int deepest = 5; run->count > READABLE_BYTES && deepest >= 0; deepest--) {
+        size_t count = copy_shallow(run->text, run->count, deepest, NULL);
+        if (count == 0)
+            return;
+        if ((count > READABLE_BYTES && deepest > 0) || count >= run->count)
+            continue;
+        copy_shallow(run->text, run->count, deepest, run->shallow);
+        memcpy(run->text, run->shallow, count);
+        run->count = count;
+    }
+}
+
 char *pep_demangle(struct pep_arena *arena, const char *text) {
     if (text[0] != '_' || (text[1] != 'Z' && text[1] != 'R' && text[1] != '_'))
         return NULL;
@@ -133,9 +193,11 @@ char *pep_demangle(struct pep_arena *arena, const char *text) {
     job->mangled = text;
     job->count = 0;
     job->is_done = false;
-    char *name = run_somewhere(job) && job->count > 0
-                     ? pep_arena_strndup(arena, job->text, job->count)
-                     : NULL;
+    char *name = NULL;
+    if (run_somewhere(job) && job->count > 0) {
+        shorten(job);
+        name = pep_arena_strndup(arena, job->text, job->count);
+    }
     pep_free(job);
     return name;
 }

@@ -45,7 +45,8 @@ void pep_symbolizer_end(struct pep_symbolizer *symbolizer);
 /* A forked child: requests of the parent do not exist here. */
 void pep_symbolizer_after_fork_child(void);
 
-/* Demangles C++ (Itanium) and Rust (legacy and v0); NULL when text is not mangled. Owned by the
+/* Demangles C++ (Itanium) and Rust (legacy and v0), without parameters; of names beyond 240 bytes
+ * the deepest template arguments become "...". NULL when text is not mangled. Owned by the
  * arena. */
 char *pep_demangle(struct pep_arena *arena, const char *text);
 

@@ -56,6 +56,48 @@ static void mangled_names_become_readable(void **state) {
     }
 }
 
+/* outer<list<A0<int>, ..., A19<int> > > and friends; names of 11 letters make them long. */
+static void long_names_lose_their_innermost_arguments(void **state) {
+    (void)state;
+    static const struct {
+        const char *mangled_start, *mangled_end, *readable;
+    } cases[] = {
+        {"_Z5outerI4listIJ", "EEEvT_", "outer<list<...> >"},
+        {"_ZlsI4listIJ", "EEEvT_", "operator<< <list<...> >"},
+        {"_ZN3BoxI4listIJ", "EEEptEv", "Box<list<...> >::operator->"},
+        {"_Z4flatIJ", "EEvDpT_", "flat<...>"},
+    };
+    for (size_t c = 0; c < PEP_COUNT_OF(cases); c++) {
+        char name[900];
+        strcpy(name, cases[c].mangled_start);
+        for (int i = 0; i < 25; i++) {
+            size_t at = strlen(name);
+            snprintf(name + at, sizeof(name) - at, "11argument_%c%c", 'a' + i, 'a' + i);
+        }
+        strcat(name, cases[c].mangled_end);
+        char *text = pep_demangle(&arena, name);
+        assert_non_null(text);
+        assert_string_equal(text, cases[c].readable);
+    }
+}
+
+/* A comparison among the arguments breaks the count of brackets: the name stays whole. */
+static void names_with_odd_brackets_stay_whole(void **state) {
+    (void)state;
+    char name[900];
+    char *text = pep_demangle(&arena, "_ZN1AIXgtLi1ELi2EEE3fooEv");
+    assert_non_null(text);
+    assert_non_null(strstr(text, "foo"));
+    strcpy(name, "_ZN1AIXltT_Li2EEJ");
+    for (int i = 0; i < 25; i++) {
+        size_t at = strlen(name);
+        snprintf(name + at, sizeof(name) - at, "11argument_%c%c", 'a' + i, 'a' + i);
+    }
+    strcat(name, "EE3fooEv");
+    text = pep_demangle(&arena, name);
+    assert_true(text == NULL || strstr(text, "foo") != NULL);
+}
+
 static void other_names_are_left_alone(void **state) {
     (void)state;
     static const char *const plain[] = {
@@ -155,9 +197,14 @@ static void refused_memory_gives_no_name(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(mangled_names_become_readable),          TEST(other_names_are_left_alone),
-        TEST(a_doubling_name_ends_at_the_text_limit), TEST(deep_names_do_not_end_the_stack),
-        TEST(a_name_beyond_the_limit_stays_mangled),  TEST(two_threads_may_demangle),
+        TEST(mangled_names_become_readable),
+        TEST(long_names_lose_their_innermost_arguments),
+        TEST(names_with_odd_brackets_stay_whole),
+        TEST(other_names_are_left_alone),
+        TEST(a_doubling_name_ends_at_the_text_limit),
+        TEST(deep_names_do_not_end_the_stack),
+        TEST(a_name_beyond_the_limit_stays_mangled),
+        TEST(two_threads_may_demangle),
         TEST(refused_memory_gives_no_name),
     };
     return cmocka_run_group_tests_name("demangle", tests, NULL, NULL);
