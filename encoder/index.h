@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "sampler/rt/arena.h"
 
@@ -39,12 +40,16 @@ static inline uint64_t pep_index_mix(uint64_t value) {
     return value ^ (value >> 29);
 }
 
-/* FNV-1a over bytes. */
+/* Over bytes, eight at a time. */
 static inline uint64_t pep_index_hash(const char *text, size_t count) {
-    uint64_t hash = 0xCBF29CE484222325u;
-    for (size_t i = 0; i < count; i++)
-        hash = (hash ^ (unsigned char)text[i]) * 0x100000001B3u;
-    return pep_index_mix(hash);
+    uint64_t hash = count, word;
+    for (; count >= sizeof(word); text += sizeof(word), count -= sizeof(word)) {
+        memcpy(&word, text, sizeof(word));
+        hash = pep_index_mix(hash ^ word);
+    }
+    word = 0;
+    memcpy(&word, text, count);
+    return pep_index_mix(hash ^ word);
 }
 
 /* The next number entered under hash, or PEP_INDEX_NONE. *cursor is 0 at first. */

@@ -9,10 +9,22 @@ static bool is_wrong(uint32_t code) {
     return code == PEP_UTF8_BAD || code < 0x20 || (code >= 0x7F && code < 0xA0);
 }
 
+/* True when all eight bytes are plain ASCII: 0x20 to 0x7E. Adding 1 to a byte below 0x80 reaches
+ * its top bit for 0x7F alone; subtracting 0x20 from one borrows below 0x20, and a borrow only
+ * makes more bytes look wrong. */
+static bool is_plain_word(const char *text) {
+    const uint64_t ones = 0x0101010101010101u, tops = 0x8080808080808080u;
+    uint64_t word;
+    memcpy(&word, text, sizeof(word));
+    return ((word | (word + ones) | (word - 0x20 * ones)) & tops) == 0;
+}
+
 /* The length up to the limit at the end of a character; *is_fit: no byte of it is wrong. */
 static size_t measure(const char *text, bool *is_fit) {
-    size_t count = 0, bytes;
+    size_t count = 0, bytes, length = strnlen(text, PEP_INTERN_TEXT_MAX);
     *is_fit = true;
+    while (count + sizeof(uint64_t) <= length && is_plain_word(text + count))
+        count += sizeof(uint64_t);
     while (text[count] != '\0') {
         if (is_wrong(pep_utf8_next(text + count, &bytes)))
             *is_fit = false;

@@ -345,6 +345,25 @@ static void test_intern_makes_texts_fit(void **state) {
                      pep_intern_add(&intern, "text 4999"));
 }
 
+/* Every byte at every place of the eight that are looked at together. */
+static void test_intern_sees_every_byte(void **state) {
+    (void)state;
+    struct pep_intern intern;
+    assert_true(pep_intern_init(&intern, &arena));
+    for (int byte = 1; byte < 256; byte++)
+        for (int at = 0; at < 8; at++) {
+            char *text = pep_arena_strdup(&arena, "  ~~  ~~tail");
+            text[at] = (char)byte;
+            const struct pep_interned *item = &intern.items[pep_intern_add(&intern, text)];
+            bool is_plain = byte >= 0x20 && byte < 0x7F;
+            assert_int_equal(item->count, is_plain ? 12 : 14);
+            if (is_plain)
+                assert_memory_equal(item->text, text, 12);
+            else
+                assert_memory_equal(item->text + at, "\uFFFD", 3);
+        }
+}
+
 static int by_tens(const void *a, const void *b) {
     return *(const int *)a / 10 - *(const int *)b / 10;
 }
@@ -428,6 +447,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_gzip_without_memory, start, end),
         cmocka_unit_test_setup_teardown(test_gzip_into_a_failing_writer, start, end),
         cmocka_unit_test_setup_teardown(test_intern_makes_texts_fit, start, end),
+        cmocka_unit_test_setup_teardown(test_intern_sees_every_byte, start, end),
         cmocka_unit_test_setup_teardown(test_sort_is_stable, start, end),
         cmocka_unit_test_setup_teardown(test_units, start, end),
     };
