@@ -354,7 +354,8 @@ static void test_intern_sees_every_byte(void **state) {
         for (int at = 0; at < 8; at++) {
             char *text = pep_arena_strdup(&arena, "  ~~  ~~tail");
             text[at] = (char)byte;
-            const struct pep_interned *item = &intern.items[pep_intern_add(&intern, text)];
+            uint32_t number = pep_intern_add(&intern, text);
+            const struct pep_interned *item = &intern.items[number];
             bool is_plain = byte >= 0x20 && byte < 0x7F;
             assert_int_equal(item->count, is_plain ? 12 : 14);
             if (is_plain)
