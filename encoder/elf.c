@@ -112,7 +112,7 @@ static bool find_build_id(struct pep_elf *elf, uint64_t offset, uint64_t size_by
 }
 
 /* Sections first: the segments of a separate debug file point at bytes that were left out. */
-static void read_build_id(struct pep_elf *elf) {
+void pep_elf_read_build_id(struct pep_elf *elf) {
     bool has_sections = false;
     for (uint32_t i = 0; i < elf->section_count; i++) {
         const Elf64_Shdr *section = &elf->sections[i];
@@ -169,7 +169,7 @@ static int read_headers(struct pep_elf *elf) {
     read_sections(elf, &header);
     if (elf->segment_count == 0 && elf->section_count == 0)
         return -ENOEXEC;
-    read_build_id(elf);
+    pep_elf_read_build_id(elf);
     return elf->arena->is_failed ? -ENOMEM : 0;
 }
 

@@ -53,6 +53,8 @@ PEP_MUST_CHECK int pep_elf_open_memory(struct pep_elf *elf, struct pep_arena *ar
 /* Closes the descriptor; the headers live as long as the arena. Idempotent. */
 void pep_elf_close(struct pep_elf *elf);
 
+/* Looks for the build-id in the notes; for elf structs that are not made from a file. */
+void pep_elf_read_build_id(struct pep_elf *elf);
 /* Exactly size_bytes at offset. False when the file has less. */
 bool pep_elf_read(const struct pep_elf *elf, void *to, uint64_t offset, uint64_t size_bytes);
 /* A block of the file followed by a NUL byte; NULL when it does not lie in the file, is empty or

@@ -54,7 +54,9 @@ static bool open_object(struct pep_elf *elf, struct pep_arena *scratch,
     const char *link =
         pep_arena_printf(scratch, "/proc/self/map_files/%llx-%llx",
                          (unsigned long long)mapping->start, (unsigned long long)mapping->limit);
-    return link != NULL && open_and_check(elf, scratch, link, mapping);
+    if (link != NULL && open_and_check(elf, scratch, link, mapping))
+        return true;
+    return pep_elf_open_process(elf, scratch, mapping) == 0;
 }
 
 /* The vDSO is nowhere but in memory. */
@@ -92,8 +94,7 @@ static int add_symbols(struct pep_symbol_file *file, struct pep_symbol_builder *
     const Elf64_Shdr *symtab = pep_elf_section_typed(elf, SHT_SYMTAB);
     struct pep_elf debug = {.fd = -1};
     int err = pep_symbol_builder_add_section(builder, elf, symtab);
-    if (symtab == NULL && elf->memory == NULL &&
-        pep_debug_file_open(&debug, elf, file->path, PEP_DEBUG_ROOT)) {
+    if (symtab == NULL && pep_debug_file_open(&debug, elf, file->path, PEP_DEBUG_ROOT)) {
         symtab = pep_elf_section_typed(&debug, SHT_SYMTAB);
         err = pep_symbol_builder_add_section(builder, &debug, symtab);
         pep_elf_close(&debug);

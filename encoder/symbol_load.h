@@ -15,6 +15,10 @@
 
 #define PEP_DEBUG_ROOT "/usr/lib/debug"
 
+/* Opens what is mapped as if it were its file: dynamic symbols and unwind table. -ENOENT when the
+ * object is not there any more or has no build-id to know it by; else 0 or -ENOMEM. */
+int pep_elf_open_process(struct pep_elf *elf, struct pep_arena *arena,
+                         const struct pep_mapping *mapping);
 /* Fills symbols, fdes, texts and the flags of a new file. 0, -ENOENT when no file belongs to the
  * mapping, or -ENOMEM. */
 int pep_symbol_file_load(struct pep_symbol_file *file, const struct pep_mapping *mapping,

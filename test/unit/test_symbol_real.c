@@ -1,4 +1,6 @@
 /* Real files against independent readers: nm, readelf and objdump of binutils. */
+#include <dlfcn.h>
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,6 +13,7 @@
 #include <cmocka.h>
 
 #include "encoder/symbol_file.h"
+#include "encoder/symbol_load.h"
 #include "encoder/symbolize.h"
 
 struct named {
@@ -238,6 +241,56 @@ static void names_of_a_cpp_library_agree_with_cxxfilt(void **state) {
     pep_symbol_file_drop(file);
 }
 
+static void read_dynamic(const struct pep_elf *elf, struct pep_arena *arena,
+                         struct pep_symbol_table *table, struct pep_fde_table *fdes) {
+    struct pep_symbol_builder builder;
+    pep_symbol_builder_init(&builder, arena);
+    assert_int_equal(pep_fde_table_read(fdes, elf, arena), 0);
+    const Elf64_Shdr *section = pep_elf_section_typed(elf, SHT_DYNSYM);
+    assert_int_equal(pep_symbol_builder_add_section(&builder, elf, section), 0);
+    assert_int_equal(pep_symbol_builder_finish(&builder, fdes, table), 0);
+}
+
+/* What the loader left of libraries is what their files say; another build-id is refused. */
+static void objects_in_memory_are_read_like_their_files(void **state) {
+    (void)state;
+    void *const functions[] = {dlsym(RTLD_DEFAULT, "qsort"),
+                               dlsym(RTLD_DEFAULT, "_cmocka_run_group_tests")};
+    for (size_t i = 0; i < PEP_COUNT_OF(functions); i++) {
+        struct pep_arena arena;
+        struct pep_elf file, memory;
+        Dl_info info;
+        assert_true(functions[i] != NULL && dladdr(functions[i], &info) != 0);
+        pep_arena_init(&arena, 0);
+        assert_int_equal(pep_elf_open(&file, &arena, info.dli_fname), 0);
+        uint64_t base = (uint64_t)(uintptr_t)info.dli_fbase;
+        struct pep_mapping mapping = {.start = base, .bias = base, .path = "/gone"};
+        assert_int_equal(pep_elf_open_process(&memory, &arena, &mapping), -ENOENT);
+        memcpy(mapping.build_id, file.build_id, sizeof(mapping.build_id));
+        assert_int_equal(pep_elf_open_process(&memory, &arena, &mapping), 0);
+        assert_string_equal(memory.build_id, file.build_id);
+        struct pep_symbol_table from_file, from_memory;
+        struct pep_fde_table file_fdes, memory_fdes;
+        read_dynamic(&file, &arena, &from_file, &file_fdes);
+        read_dynamic(&memory, &arena, &from_memory, &memory_fdes);
+        assert_true(from_file.count > 10 && file_fdes.count > 10);
+        assert_int_equal(from_memory.count, from_file.count);
+        for (size_t k = 0; k < from_file.count; k++) {
+            assert_int_equal(from_memory.symbols[k].start, from_file.symbols[k].start);
+            assert_int_equal(from_memory.symbols[k].size, from_file.symbols[k].size);
+            assert_string_equal(from_memory.symbols[k].name, from_file.symbols[k].name);
+        }
+        assert_int_equal(memory_fdes.count, file_fdes.count);
+        assert_memory_equal(memory_fdes.fdes, file_fdes.fdes,
+                            file_fdes.count * sizeof(struct pep_fde));
+        pep_elf_close(&file);
+        pep_arena_drop(&arena);
+        mapping.start = mapping.bias = 0x1000; /* nothing is mapped there */
+        assert_int_equal(pep_elf_open_process(&memory, &arena, &mapping), -ENOENT);
+        pep_arena_drop(&arena);
+    }
+}
+
 /* A stripped program whose static function is named by its mini debug info alone, made by the
  * steps of the gdb manual. */
 static void packed_symbols_inside_a_program_are_found(void **state) {
@@ -319,6 +372,7 @@ int main(void) {
         cmocka_unit_test(function_bounds_agree_with_readelf),
         cmocka_unit_test(stubs_agree_with_objdump),
         cmocka_unit_test(names_of_a_cpp_library_agree_with_cxxfilt),
+        cmocka_unit_test(objects_in_memory_are_read_like_their_files),
         cmocka_unit_test(packed_symbols_inside_a_program_are_found),
         cmocka_unit_test(rust_names_are_readable_legacy),
         cmocka_unit_test(rust_names_are_readable_v0),
