@@ -232,7 +232,7 @@ demo: ## redis-server under load, profiled: the URL, the top functions, a flame 
 # -- sanitizers: unit tests in a build directory of their own ---------------------------------
 
 # Sanitizers are slow: a test may take longer.
-asan ubsan tsan: export TEST_SECONDS = 600
+asan ubsan tsan: export TEST_SECONDS = 180
 
 asan: ## unit tests under the address and the undefined behaviour sanitizer
 	$(Q)$(MAKE) --no-print-directory O=$(O)-asan DEPS=$(DEPS) test-unit OPT='-O1 -g' \
