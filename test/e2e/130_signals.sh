@@ -1,0 +1,29 @@
+#!/bin/sh
+# Signals: whatever a program does with them, it sees what it would see alone, also while it is
+# being profiled at a high rate.
+# shellcheck source=test/e2e/lib.sh
+. "$(dirname "$0")/lib.sh"
+ulimit -c 0
+
+compare() {
+    what=$1
+    shift
+    "$@" >"$TMP/preloaded.txt" 2>"$TMP/stderr.txt"
+    is "$what: status" $? 0
+    check "$what: output is the same" diff "$TMP/bare.txt" "$TMP/preloaded.txt"
+    is "$what: nothing on stderr" "$(cat "$TMP/stderr.txt")" ""
+}
+
+"$PROGS/signals" >"$TMP/bare.txt" 2>&1
+matches "the program runs through" "$(tail -n 1 "$TMP/bare.txt")" '^done$'
+
+compare "not profiled" preloaded "$PROGS/signals"
+for engine in timer perf; do
+    PROFEP_LISTEN=127.0.0.1:0
+    compare "profiled at 4 kHz, $engine, recorded" preloaded PROFEP_HZ=4000 \
+        PROFEP_CPU_ENGINE=$engine PROFEP_OUTPUT="$TMP/out.txt" "$PROGS/signals"
+    matches "and its profile shows what ran" "$(cat "$TMP/out.txt")" ' burn$'
+done
+compare "with a chosen signal" preloaded PROFEP_SIGNAL=40 PROFEP_HZ=1000 \
+    PROFEP_OUTPUT="$TMP/out.txt" "$PROGS/signals"
+done_testing
