@@ -1,0 +1,24 @@
+#!/bin/sh
+# Threads: they begin, end, are cancelled and joined as if nobody watched, also under a profile.
+# shellcheck source=test/e2e/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+"$PROGS/threads" 100 >"$TMP/bare.txt" 2>&1
+is "the program ends well" $? 0
+matches "and runs through" "$(tail -n 1 "$TMP/bare.txt")" '^done$'
+
+compare() {
+    what=$1
+    shift
+    timeout 50 env LD_PRELOAD="$SO" PROFEP_LISTEN=127.0.0.1:0 PROFEP_RUNDIR="$RUNDIR" "$@" \
+        "$PROGS/threads" 100 >"$TMP/preloaded.txt" 2>&1
+    is "$what: status" $? 0
+    check "$what: output is the same" diff "$TMP/bare.txt" "$TMP/preloaded.txt"
+}
+
+compare "not profiled" PROFEP_HZ=100
+compare "profiled by timers" PROFEP_HZ=1000 PROFEP_CPU_ENGINE=timer PROFEP_OUTPUT="$TMP/out.pb.gz"
+compare "profiled by perf" PROFEP_HZ=1000 PROFEP_CPU_ENGINE=perf PROFEP_OUTPUT="$TMP/out.pb.gz"
+
+check "exceptions pass our frames" preloaded "$PROGS/throw"
+done_testing
