@@ -37,6 +37,7 @@ static ssize_t glue_send(int fd, const void *bytes, size_t count);
 #define MG_EXTERNAL_FUNCTION_log_access
 #define NDEBUG
 #define CIVETWEB_API static
+#define STOP_FLAG_NEEDS_LOCK
 #define SOCKET_TIMEOUT_QUANTUM 100
 #define malloc(bytes) pep_malloc(bytes)
 #define calloc(count, bytes) pep_calloc(count, bytes)
@@ -145,15 +146,15 @@ void pep_wire_close(struct pep_wire *wire) {
 }
 
 void pep_wire_cut(struct pep_wire *wire) {
-    STOP_FLAG_ASSIGN(&wire->context.stop_flag, 1);
+    pep_store_release(&wire->context.stop_flag, 1);
 }
 
 bool pep_wire_is_cut(const struct pep_wire *wire) {
-    return !STOP_FLAG_IS_ZERO(&wire->context.stop_flag);
+    return pep_load_acquire(&wire->context.stop_flag) != 0;
 }
 
 void pep_wire_mend(struct pep_wire *wire) {
-    STOP_FLAG_ASSIGN(&wire->context.stop_flag, 0);
+    pep_store_release(&wire->context.stop_flag, 0);
 }
 
 bool pep_wire_is_intact(struct pep_wire *wire) {

@@ -100,7 +100,7 @@ static void unlock_slot(struct slot *slot) {
 
 static void set_state(struct slot *slot, enum state state) {
     lock_slot(slot);
-    slot->state = state;
+    pep_store_release(&slot->state, state);
     pep_wire_mend(slot->wire); /* who was cut is told so */
     unlock_slot(slot);
 }

@@ -43,6 +43,7 @@ static struct {
     int pid; /* of the process that started it: a forked child without our handler is not it */
     int is_stopping; /* a futex word */
     int is_started, is_up;
+    int is_ended; /* a futex word: the thread's last */
 } server = {.listener = {.number = -1}, .spare = {.number = -1}};
 
 bool pep_server_listen_is_valid(const char *text) {
@@ -167,6 +168,9 @@ static void *run(void *argument PEP_UNUSED) {
         pause_ns(deadline_ns - now_ns);
     }
     accept_forever();
+    /* release: pairs with acquire in join_thread */
+    pep_store_release(&server.is_ended, 1);
+    pep_os_futex_wake(&server.is_ended, 1);
     return NULL;
 }
 
@@ -191,6 +195,7 @@ int pep_server_start(const struct pep_server_options *options) {
     has_environment = true;
     server.is_started = 1;
     server.pid = pep_os_getpid();
+    server.is_ended = 0;
     int error = pep_connection_thread(run, NULL, &server.thread);
     if (error)
         server.is_started = 0;
@@ -211,10 +216,16 @@ static void wake_thread(void) {
         shutdown(fd->number, SHUT_RDWR);
 }
 
+/* join alone has no deadline that a changed wall clock could not move. */
 static bool join_thread(uint64_t deadline_ns) {
-    struct timespec deadline = {.tv_sec = (time_t)(deadline_ns / 1000000000u),
-                                .tv_nsec = (long)(deadline_ns % 1000000000u)};
-    return pthread_clockjoin_np(server.thread, NULL, CLOCK_MONOTONIC, &deadline) == 0;
+    /* acquire: pairs with release at the end of run */
+    while (!pep_load_acquire(&server.is_ended)) {
+        uint64_t now_ns = pep_os_clock_ns(CLOCK_MONOTONIC);
+        if (now_ns >= deadline_ns)
+            return false;
+        pep_os_futex_wait(&server.is_ended, 0, deadline_ns - now_ns);
+    }
+    return pthread_join(server.thread, NULL) == 0;
 }
 
 void pep_server_stop(void) {
@@ -233,7 +244,9 @@ void pep_server_stop(void) {
     pep_fd_drop(&server.listener);
     pep_fd_drop(&server.spare);
     pep_connections_resume();
-    server.is_started = server.is_up = server.is_stopping = 0;
+    server.is_started = 0;
+    pep_store_release(&server.is_up, 0);
+    pep_store_release(&server.is_stopping, 0);
 }
 
 void pep_server_after_fork_child(void) {
