@@ -21,6 +21,7 @@
 
 #define STACK_BYTES (256u << 10)
 #define STACK_BYTES_MAX (16u << 20)
+#define WARM_STACKS 2
 #define DRAIN_NS 500000000ull
 #define DRAIN_BYTES_MAX (1 << 20)
 
@@ -239,6 +240,28 @@ int pep_connection_thread(void *(*function)(void *), void *argument, pthread_t *
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     pthread_attr_destroy(&attributes);
     return -error;
+}
+
+static void *wait_until_warm(void *argument) {
+    int *is_warm = argument;
+    while (!pep_load_acquire(is_warm))
+        pep_os_futex_wait(is_warm, 0, 1000000000u);
+    return NULL;
+}
+
+/* pthread_create(3) callocs what a new stack needs, in the host's malloc, which may be just what is
+ * stuck when somebody asks what the host is doing. libc keeps the stacks of threads that ended,
+ * with all they need, and takes one of the right size again. */
+void pep_connections_warm(void) {
+    pthread_t threads[WARM_STACKS];
+    int count = 0, is_warm = 0;
+    while (count < WARM_STACKS &&
+           pep_connection_thread(wait_until_warm, &is_warm, &threads[count]) == 0)
+        count++;
+    pep_store_release(&is_warm, 1);
+    pep_os_futex_wake(&is_warm, INT_MAX);
+    while (count > 0)
+        pthread_join(threads[--count], NULL);
 }
 
 static void send_busy(struct pep_fd *fd) {

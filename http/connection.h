@@ -27,6 +27,9 @@
 void pep_connection_start(struct pep_fd fd, const struct pep_service *service, uid_t euid);
 /* Returns when a slot is free. */
 void pep_connections_wait_free(void);
+/* Leaves two stacks in libc's cache, so that connections can be served while the host's malloc is
+ * stuck. */
+void pep_connections_warm(void);
 uint32_t pep_connections_count(void);
 /* Cuts what is being read or waited for; waits until all have ended, at most that long. Nothing
  * new may be started until pep_connections_resume. */

@@ -143,6 +143,7 @@ static void accept_one(void) {
 }
 
 static void accept_forever(void) {
+    pep_connections_warm();
     open_until_done();
     while (!is_stopping()) {
         struct pollfd poll_fds[] = {{.fd = server.listener.number, .events = POLLIN},

@@ -19,6 +19,35 @@ within 5 sh -c "[ \"\$(awk '/^SigIgn/ { print \$2 }' /proc/$BARE/status)\" != 00
 is "no signal is ignored that was not" "$(ignored "$HOST_PID")" "$(ignored "$BARE")"
 host_stop -TERM
 
+host "$PROGS/stuck_malloc"
+check "an allocator that is stuck" within 10 grep -q stuck "$TMP/host.out"
+is "stuck in malloc: still there" "$(status_of "$URL/healthz")" 200
+for format in pprof html svg collapsed top; do
+    is "stuck in malloc: $format" \
+        "$(status_of --max-time 10 "$URL/debug/pprof/profile?seconds=1&format=$format")" 200
+done
+host_stop -KILL
+
+host "$PROGS/fdchaos" 6
+SERVED=0
+FAILED_IN_A_ROW=0
+WORST=0
+while target=$(target_of "$HOST_PID"); do
+    if [ "$(curl -s --max-time 2 "$target/healthz")" = ok ]; then
+        SERVED=$((SERVED + 1))
+        FAILED_IN_A_ROW=0
+    elif ! is_gone "$HOST_PID"; then
+        FAILED_IN_A_ROW=$((FAILED_IN_A_ROW + 1))
+        [ "$FAILED_IN_A_ROW" -le "$WORST" ] || WORST=$FAILED_IN_A_ROW
+    fi
+    sleep 0.03
+done
+wait "$HOST_PID"
+is "no byte of ours in descriptors of the host" "$?" 0
+note "$(cat "$TMP/host.out"), $SERVED requests served"
+within_range "requests in a row that failed" "$WORST" 0 10
+within_range "requests that were served" "$SERVED" 20 10000
+
 # serve NAME ARGUMENT...: the server alone, its input a pipe that stays open as descriptor 8.
 serve() {
     mkfifo "$TMP/$1.in"
