@@ -62,19 +62,24 @@ static void trim(void) {
     }
 }
 
-/* Holding the lock. A file loaded without .symtab is loaded again, beside the old one, when a
- * debug package was installed since. */
+/* Nobody holds it, and it may be out of date: without a build-id nothing says that it is still the
+ * same file, and a debug package may have been installed since. */
+static bool is_stale(const struct pep_symbol_file *file, const struct pep_mapping *mapping) {
+    if (file->references > 0 || mapping->is_vdso)
+        return false;
+    return file->build_id[0] == '\0' || (!file->has_symtab && !file->has_debug_file &&
+                                         pep_debug_file_exists(file->build_id, PEP_DEBUG_ROOT));
+}
+
+/* Holding the lock. */
 static struct pep_symbol_file *find(const struct pep_mapping *mapping) {
     for (struct pep_symbol_file *file = cache.files; file != NULL; file = file->next) {
-        if (strcmp(file->build_id, mapping->build_id) != 0 ||
+        if (!file->is_matched || strcmp(file->build_id, mapping->build_id) != 0 ||
             strcmp(file->path, mapping->path) != 0)
             continue;
-        if (file->build_id[0] == '\0' && file->references == 0 && !mapping->is_vdso)
-            continue; /* nothing says that it is still the same file */
-        if (file->references == 0 && !file->has_symtab &&
-            pep_debug_file_exists(file->build_id, PEP_DEBUG_ROOT))
-            continue;
-        return file;
+        if (!is_stale(file, mapping))
+            return file;
+        file->is_matched = false; /* trim drops it */
     }
     return NULL;
 }

@@ -33,7 +33,8 @@ struct pep_symbol_file {
     struct pep_symbol_text **texts; /* [symbols.count], NULL until shown; release, acquire */
     const char **fde_names;         /* [fdes.count], the same way */
     bool is_matched;                /* a file that belongs to the mapping was found */
-    bool has_symtab;                /* false: a debug file may turn up later */
+    bool has_symtab;                /* here or in a debug file */
+    bool has_debug_file;            /* there was one when this was loaded, good or not */
     uint32_t references;            /* the cache's lock */
     uint64_t last_used;             /* the cache's lock */
     struct pep_symbol_file *next;   /* the cache's lock */

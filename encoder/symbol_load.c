@@ -93,6 +93,7 @@ static int add_symbols(struct pep_symbol_file *file, struct pep_symbol_builder *
                        const struct pep_elf *elf) {
     const Elf64_Shdr *symtab = pep_elf_section_typed(elf, SHT_SYMTAB);
     struct pep_elf debug = {.fd = -1};
+    file->has_debug_file = pep_debug_file_exists(elf->build_id, PEP_DEBUG_ROOT);
     int err = pep_symbol_builder_add_section(builder, elf, symtab);
     if (symtab == NULL && pep_debug_file_open(&debug, elf, file->path, PEP_DEBUG_ROOT)) {
         symtab = pep_elf_section_typed(&debug, SHT_SYMTAB);
