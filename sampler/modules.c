@@ -196,11 +196,14 @@ static const char *keep_path(const char *path) {
     return copy;
 }
 
-/* The number of the object when it is, or was, at this place: 0 when it is new. */
+/* The number of the object when it is, or was, at this place: 0 when it is new. The loader does
+ * not tell inodes. */
 static pep_module_id find_known(const struct pep_scan_object *object) {
     for (uint32_t i = 0; i < module_count; i++) {
         const struct identity *identity = &table->identities[i];
-        if (table->modules[i].start == object->module.start && identity->inode == object->inode &&
+        bool is_same_file =
+            identity->inode == object->inode || identity->inode == 0 || object->inode == 0;
+        if (table->modules[i].start == object->module.start && is_same_file &&
             identity->fingerprint == object->fingerprint &&
             table->modules[i].limit == object->module.limit)
             return i + 1;
@@ -271,7 +274,7 @@ static int scan_once(void) {
     begin_copy(&scan);
     pep_store_relaxed(&is_stale, 0);
     int r = pep_scan_maps(&scan.sink);
-    if (r < 0 && scan.entries == 0)
+    if (r < 0 && r != -EIO)
         r = pep_scan_loader(&scan.sink);
     if (r < 0)
         return r; /* the copy is dropped; the next scan writes it anew */

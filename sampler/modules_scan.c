@@ -239,7 +239,7 @@ static int read_maps(int fd, struct state *state) {
         if (r == -EINTR)
             continue;
         if (r < 0)
-            return (int)r;
+            return -EIO;
         if (r == 0)
             break;
         used += (size_t)r;
@@ -258,7 +258,7 @@ static int read_maps(int fd, struct state *state) {
         used -= at;
     }
     close_object(state);
-    return lines > 0 ? 0 : -EIO;
+    return lines > 0 ? 0 : -ENODATA;
 }
 
 int pep_scan_maps(struct pep_scan_sink *sink) {

@@ -36,7 +36,8 @@ struct pep_scan_sink {
     char *buffer;
 };
 
-/* Reads the maps to their end. 0, or -errno when the sink heard nothing or not all. */
+/* Reads the maps to their end. 0; -EIO when the sink did not hear all; another -errno when there
+ * are no maps to read. */
 int pep_scan_maps(struct pep_scan_sink *sink);
 /* The same from dl_iterate_phdr(3), for a process without /proc; takes the loader's lock. */
 int pep_scan_loader(struct pep_scan_sink *sink);

@@ -329,7 +329,9 @@ static void readers_never_miss_while_libraries_come_and_go(void **state) {
 static void without_proc_the_loader_is_asked(void **state) {
     (void)state;
     open_error = -ENOENT;
+    const struct pep_module *before = pep_modules_find((uintptr_t)&reset);
     assert_int_equal(pep_modules_refresh(), 0);
+    assert_ptr_equal(pep_modules_find((uintptr_t)&reset), before);
     int count = 0;
     dl_iterate_phdr(compare_with_loader, &count);
     assert_true(count >= 4);

@@ -215,7 +215,7 @@ NOINLINE static void *trap_on_thread(void *argument) {
 /* The thread's stack ends at an unmapped page on both sides. */
 static void a_thread_is_walked_to_its_first_frame(void **state) {
     (void)state;
-    size_t size = 256 << 10;
+    size_t size = 2 << 20;
     char *pages = mmap(NULL, size + 8192, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     assert_int_equal(mprotect(pages + 4096, size, PROT_READ | PROT_WRITE), 0);
     struct pep_stack_range known = {(uintptr_t)pages + 4096, (uintptr_t)pages + 4096 + size};

@@ -38,10 +38,14 @@ static void on_trap(int sig, siginfo_t *info, void *context) {
     (void)sig;
     (void)info;
     walk_context(context);
-    walk_last.trace_count = backtrace(walk_last.trace, PEP_UNWIND_DEPTH_MAX + 8);
-    for (int i = 0; i + 2 < walk_last.trace_count; i++)
-        walk_last.trace[i] = walk_last.trace[i + 2];
-    walk_last.trace_count -= 2;
+    void *trace[PEP_UNWIND_DEPTH_MAX + 8];
+    int count = backtrace(trace, PEP_UNWIND_DEPTH_MAX + 8), at = 0;
+    void *interrupted = (void *)((const ucontext_t *)context)->uc_mcontext.gregs[REG_RIP];
+    while (at < count && trace[at] != interrupted)
+        at++; /* this handler, its trampoline, what a sanitizer puts between */
+    walk_last.trace_count = count - at;
+    for (int i = at; i < count; i++)
+        walk_last.trace[i - at] = trace[i];
 }
 
 int walk_setup(void **state) {
@@ -83,7 +87,7 @@ void walk_assert_same(void) {
 
 bool walk_has(const void *function) {
     for (int i = 0; i < walk_last.count; i++)
-        if (walk_last.pcs[i] - (uintptr_t)function < 256)
+        if (walk_last.pcs[i] - (uintptr_t)function < WALK_FUNCTION_BYTES)
             return true;
     return false;
 }

@@ -2,8 +2,7 @@
  * What the tests of the walker share: a walk from a signal, beside backtrace(3)'s.
  *
  * Model:   walk_trap raises SIGUSR1; its handler walks from the interrupted context and asks
- *          backtrace(3) too. The first two frames of the latter are the handler and its
- *          trampoline.
+ *          backtrace(3) too.
  * Writers: the handler.
  * Readers: the test that trapped.
  * Memory:  static; one thread at a time.
@@ -17,6 +16,15 @@
 #include <ucontext.h>
 
 #include "sampler/unwind.h"
+
+/* Sanitizers make functions long, add frames of their own and replace malloc. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define WALK_IS_SANITIZED 1
+#define WALK_FUNCTION_BYTES 2048
+#else
+#define WALK_IS_SANITIZED 0
+#define WALK_FUNCTION_BYTES 256
+#endif
 
 struct walk_result {
     uintptr_t pcs[PEP_UNWIND_DEPTH_MAX];
@@ -43,7 +51,7 @@ void walk_registers(const struct pep_regs *regs);
 int walk_trap(void);
 /* Fails unless walk_last tells the same frames as backtrace(3), to the last one. */
 void walk_assert_same(void);
-/* True when a frame of walk_last lies in [function, function + 256). */
+/* True when a frame of walk_last lies in [function, function + WALK_FUNCTION_BYTES). */
 bool walk_has(const void *function);
 
 #endif
