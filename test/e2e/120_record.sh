@@ -3,6 +3,7 @@
 # it ends is its own.
 # shellcheck source=test/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
+# shellcheck disable=SC3045 # dash has it
 ulimit -c 0
 
 run() {

@@ -3,6 +3,7 @@
 # being profiled at a high rate.
 # shellcheck source=test/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
+# shellcheck disable=SC3045 # dash has it
 ulimit -c 0
 
 compare() {

@@ -1,0 +1,108 @@
+#!/bin/sh
+# Children: forked and exec'ed ones answer for themselves, storms of short ones cost nothing, and
+# PROFEP_CHILDREN=none leaves them alone.
+# shellcheck source=test/e2e/lib.sh
+. "$(dirname "$0")/lib.sh"
+needs curl jq
+
+child_pid() {
+    sed -n 's/^child //p' "$TMP/host.out"
+}
+
+for way in fork forkpty daemon; do
+    host_start "$PROGS/family" "$way"
+    within 5 grep -q '^child' "$TMP/host.out"
+    child=$(child_pid)
+    started="$started $child"
+    child_url=$(url_of "$child")
+    matches "$way: the child has an address" "$child_url" '^http://'
+    matches "$way: its profile shows what it does" \
+        "$(curl -s "$child_url/debug/pprof/profile?seconds=1&hz=1000&format=text")" ' burn_in_child$'
+    if [ "$way" = fork ]; then
+        parent_url=$(url_of "$HOST_PID")
+        matches "$way: the parent still has its own" "$parent_url" '^http://'
+        check "$way: which is another" test "$parent_url" != "$child_url"
+    fi
+    kill "$child"
+    is "$way: the child's end is native" "$(within 5 is_gone "$child" && echo gone)" gone
+    host_stop
+done
+
+# Forks that libc tells nobody about: no agent, no harm.
+for way in _Fork raw; do
+    host_start "$PROGS/family" "$way"
+    within 5 grep -q '^child' "$TMP/host.out"
+    child=$(child_pid)
+    started="$started $child"
+    matches "$way: the parent answers" "$(url_of "$HOST_PID")" '^http://'
+    check "$way: the child runs" kill -0 "$child"
+    kill "$child"
+    host_stop
+done
+
+for way in system popen vfork execv execvp execvpe execlp execle execve failing; do
+    preloaded "$PROGS/family" run "$way" >"$TMP/run.txt" 2>&1
+    is "$way: status" $? 21
+    preloaded PROFEP_HZ=10000 PROFEP_OUTPUT="$TMP/run.pb.gz" "$PROGS/family" run "$way" \
+        >"$TMP/run.txt" 2>&1
+    is "$way: status while recorded" $? 21
+done
+
+# An exec'ed descendant that lives for a second answers; its environment says whose it is.
+# shellcheck disable=SC2016
+host_start sh -c 'sleep 30 & echo child $!; wait'
+within 5 grep -q '^child' "$TMP/host.out"
+child=$(child_pid)
+started="$started $child"
+matches "an exec'ed child has an address" "$(url_of "$child")" '^http://'
+host_stop -KILL
+kill "$child"
+
+env -i PATH="$PATH" LD_PRELOAD="$SO" PROFEP_LISTEN=127.0.0.1:0 PROFEP_RUNDIR="$RUNDIR" \
+    sh -c 'env' >"$TMP/env.txt"
+is "the mark is the one variable that is added" \
+    "$(sed 's/=.*//' "$TMP/env.txt" | sort | tr '\n' ' ')" \
+    "LD_PRELOAD PATH PROFEP_LISTEN PROFEP_MARK PROFEP_RUNDIR PWD "
+
+# -- left alone
+
+# shellcheck disable=SC2016
+is "PROFEP_CHILDREN=none: our entry is gone, others stay" \
+    "$(env LD_PRELOAD="/no/a.so:$SO /no/b.so" PROFEP_CHILDREN=none PROFEP_RUNDIR="$RUNDIR" \
+        PROFEP_LISTEN=127.0.0.1:0 sh -c 'echo $LD_PRELOAD; env | grep -c PROFEP_MARK' 2>/dev/null)" \
+    "/no/a.so:/no/b.so
+0"
+# shellcheck disable=SC2016
+is "PROFEP_CHILDREN=none: an empty list is no list" \
+    "$(preloaded PROFEP_CHILDREN=none sh -c 'echo "${LD_PRELOAD-unset}"')" unset
+host_start PROFEP_CHILDREN=none "$PROGS/family" fork
+within 5 grep -q '^child' "$TMP/host.out"
+child=$(child_pid)
+started="$started $child"
+check "PROFEP_CHILDREN=none: the parent answers" url_of "$HOST_PID"
+is "PROFEP_CHILDREN=none: a forked child has one thread" \
+    "$(find "/proc/$child/task" -mindepth 1 -maxdepth 1 | wc -l)" 1
+kill "$child"
+host_stop
+
+# -- storms
+
+# shellcheck disable=SC2016
+is "python forks and waits" "$(preloaded /usr/bin/python3 -c '
+import os
+for i in range(300):
+    pid = os.fork()
+    if pid == 0:
+        os._exit(i % 100)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == i % 100
+print("fine")' 2>&1)" fine
+is "while it is recorded, too" "$(preloaded PROFEP_HZ=1000 PROFEP_OUTPUT="$TMP/fork.pb.gz" \
+    /usr/bin/python3 -c '
+import os
+for i in range(300):
+    pid = os.fork()
+    if pid == 0:
+        os._exit(i % 100)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == i % 100
+print("fine")' 2>&1)" fine
+done_testing
