@@ -1,5 +1,6 @@
 #include "http/fd.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -15,13 +16,17 @@ static int highest_floor(void) {
     return (int)limit.rlim_cur - 64;
 }
 
-static int move_high(int number) {
+/* The number of a second descriptor for the same file, or -errno. */
+static int copy_high(int number) {
     int floor = highest_floor();
-    if (floor < PEP_FD_FLOOR)
-        floor = PEP_FD_FLOOR;
-    int high = pep_os_fcntl(number, F_DUPFD_CLOEXEC, floor);
-    if (high < 0)
-        high = pep_os_fcntl(number, F_DUPFD_CLOEXEC, PEP_FD_FLOOR);
+    int high = -EINVAL;
+    if (floor > PEP_FD_FLOOR)
+        high = pep_os_fcntl(number, F_DUPFD_CLOEXEC, floor);
+    return high >= 0 ? high : pep_os_fcntl(number, F_DUPFD_CLOEXEC, PEP_FD_FLOOR);
+}
+
+static int move_high(int number) {
+    int high = copy_high(number);
     if (high < 0) {
         pep_os_fcntl(number, F_SETFD, FD_CLOEXEC);
         return number;
@@ -55,7 +60,7 @@ struct pep_fd pep_fd_copy(const struct pep_fd *fd) {
     struct pep_fd copy = PEP_FD_NONE;
     if (pep_fd_is_ours(fd)) {
         copy = *fd;
-        copy.number = pep_os_fcntl(fd->number, F_DUPFD_CLOEXEC, PEP_FD_FLOOR);
+        copy.number = copy_high(fd->number);
         if (copy.number < 0)
             copy.number = -1;
     }
