@@ -222,7 +222,7 @@ golden: ## rewrites test/golden from what the code makes now; look at the differ
 
 bench: all progs $(BENCHES) ## the figures, each beside its peer in the same run
 	$(Q)scripts/deps --bench
-	$(Q)BUILD=$(abspath $(O)) test/bench/run
+	$(Q)BUILD=$(abspath $(O)) DEPS=$(abspath $(DEPS)) test/bench/run
 
 demo: ## redis-server under load, profiled: the URL, the top functions, a flame graph
 	$(Q)scripts/deps --test

@@ -3,15 +3,19 @@
  *
  * usage: deep COUNTER_FILE [SECONDS]
  *
- * The file is mapped shared: word 0 counts finished pieces of work, word 1 is this thread's CPU
- * time in ns at that moment, word 2 is the pid. A piece is about 20 µs of arithmetic at the
- * bottom of 30 frames, none of which the compiler may merge.
+ * The file is mapped shared: word 0 counts finished pieces of work, word 1 is this process's CPU
+ * time in ns at that moment, word 2 is the pid. A piece is about 20 us of arithmetic at the
+ * bottom of 30 frames, none of which the compiler may merge. SIGUSR1 starts and stops a kernel
+ * timer event at DEEP_HZ that tells nobody: what any profiler at that rate pays at least.
  */
 #include <fcntl.h>
+#include <linux/perf_event.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -19,6 +23,7 @@
 #define ROUNDS 6000
 
 static volatile uint64_t sink;
+static volatile sig_atomic_t is_toggled;
 
 static uint64_t now_ns(clockid_t clock) {
     struct timespec t;
@@ -38,6 +43,28 @@ __attribute__((noinline)) static uint64_t frame(int depth, uint64_t x) {
     return y + (uint64_t)depth;
 }
 
+static void on_toggle(int sig) {
+    (void)sig;
+    is_toggled = 1;
+}
+
+static void toggle_event(void) {
+    static int event = -1;
+    const char *hz = getenv("DEEP_HZ");
+    if (event >= 0) {
+        close(event);
+        event = -1;
+        return;
+    }
+    struct perf_event_attr attr = {.size = sizeof attr,
+                                   .type = PERF_TYPE_SOFTWARE,
+                                   .config = PERF_COUNT_SW_TASK_CLOCK,
+                                   .sample_period = 1000000000u / (hz ? (unsigned)atoi(hz) : 100u)};
+    event = (int)syscall(SYS_perf_event_open, &attr, 0, -1, -1, 0);
+    if (event < 0)
+        perror("deep: perf_event_open");
+}
+
 int main(int argc, char **argv) {
     if (argc < 2) {
         fprintf(stderr, "usage: deep COUNTER_FILE [SECONDS]\n");
@@ -50,10 +77,15 @@ int main(int argc, char **argv) {
     uint64_t end =
         now_ns(CLOCK_MONOTONIC) + (uint64_t)(argc > 2 ? atoi(argv[2]) : 60) * 1000000000u;
     words[2] = (uint64_t)getpid();
+    signal(SIGUSR1, on_toggle);
     while (now_ns(CLOCK_MONOTONIC) < end) {
         for (int i = 0; i < 16; i++)
             sink += frame(DEPTH - 2, sink);
-        words[1] = now_ns(CLOCK_THREAD_CPUTIME_ID);
+        if (is_toggled) {
+            is_toggled = 0;
+            toggle_event();
+        }
+        words[1] = now_ns(CLOCK_PROCESS_CPUTIME_ID);
         words[0] += 16;
     }
     return 0;
