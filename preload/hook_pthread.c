@@ -13,7 +13,6 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
-#include <stdlib.h>
 #include <threads.h>
 
 #include "preload/init.h"
@@ -78,7 +77,7 @@ PEP_HOOK_SAFE static void block_drop(struct block *block) {
 /* -- the new thread's side ------------------------------------------------------------------ */
 
 /* A task that is neither ours, nor this thread, nor the remains of the main thread. */
-static bool is_other_host_task(int tid) {
+PEP_HOOK_SAFE static bool is_other_host_task(int tid) {
     if (tid == pep_os_gettid() || tid == pep_os_getpid())
         return false;
     for (uint32_t i = 0, limit = pep_threads_limit(); i < limit; i++) {
@@ -89,7 +88,7 @@ static bool is_other_host_task(int tid) {
     return true;
 }
 
-static bool has_other_host_task(void) {
+PEP_HOOK_SAFE static bool has_other_host_task(void) {
     char buffer[2048] PEP_ALIGNED(8);
     int fd = pep_os_open("/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
     if (fd < 0)
@@ -114,7 +113,7 @@ static bool has_other_host_task(void) {
  * does. To libc ours are threads too, and the end would never come: so the host's last thread
  * brings it about. Threads that are just ending are given a moment to be gone; others that stay
  * are libc's own helpers, and with these a program does not end by itself. */
-static void end_with_last_thread(void) {
+PEP_HOOK_SAFE static void end_with_last_thread(void) {
     bool is_main = pep_os_gettid() == pep_os_getpid();
     if (is_main)
         pep_store_release(&is_main_gone, 1);
@@ -126,7 +125,7 @@ static void end_with_last_thread(void) {
             return;
         pep_os_sleep_ns(LAST_PAUSE_NS);
     }
-    exit(0);
+    pep_real.exit(0);
 }
 
 void pep_hook_pthread_after_fork_child(void) {
@@ -136,7 +135,7 @@ void pep_hook_pthread_after_fork_child(void) {
 
 /* glibc goes round PTHREAD_DESTRUCTOR_ITERATIONS times while keys are set again, and the host's
  * destructors may use their thread until then: we leave in the last round. pthread_key_create(3) */
-static void on_exit_key(void *value) {
+PEP_HOOK_SAFE static void on_exit_key(void *value) {
     uintptr_t round = (uintptr_t)value;
     if (round < PTHREAD_DESTRUCTOR_ITERATIONS &&
         pthread_setspecific(exit_key, (void *)(round + 1)) == 0)
@@ -148,7 +147,7 @@ static void on_exit_key(void *value) {
 
 /* The thread's control block lies above its frames in the same mapping: [self - stack, self) is
  * its stack, less a page for what glibc keeps above the block. */
-static void arrive(const struct block *block) {
+PEP_HOOK_SAFE static void arrive(const struct block *block) {
     uint64_t stack_bytes = block->stack_bytes > 4096 ? block->stack_bytes - 4096 : 0;
     pep_hook_signal_inherit(block->is_blocked_by_host);
     pep_thread_enter((uintptr_t)pthread_self(), stack_bytes);
@@ -157,14 +156,14 @@ static void arrive(const struct block *block) {
     pep_hook_signal_unmask(true);
 }
 
-static void *trampoline(void *argument) {
+PEP_HOOK_SAFE static void *trampoline(void *argument) {
     struct block block = *(struct block *)argument;
     block_drop(argument);
     arrive(&block);
     return block.start(block.argument);
 }
 
-static int trampoline_c11(void *argument) {
+PEP_HOOK_SAFE static int trampoline_c11(void *argument) {
     struct block block = *(struct block *)argument;
     block_drop(argument);
     arrive(&block);
@@ -184,7 +183,7 @@ int pep_hook_pthread_init(void) {
 /* -- the creator's side --------------------------------------------------------------------- */
 
 /* What pthread_create will take for the stack; 0 when it cannot be known cheaply. */
-static uint64_t stack_bytes_of(const pthread_attr_t *attributes) {
+PEP_HOOK_SAFE static uint64_t stack_bytes_of(const pthread_attr_t *attributes) {
     size_t bytes = 0;
     if (attributes)
         return pthread_attr_getstacksize(attributes, &bytes) == 0 ? bytes : 0;
@@ -199,7 +198,7 @@ static uint64_t stack_bytes_of(const pthread_attr_t *attributes) {
     return bytes;
 }
 
-static struct block *prepare(const pthread_attr_t *attributes, void *argument) {
+PEP_HOOK_SAFE static struct block *prepare(const pthread_attr_t *attributes, void *argument) {
     if (!pep_init_is_awake() || pep_thread_is_own() || pep_init_is_starting_own())
         return NULL;
     struct block *block = block_take();
@@ -212,15 +211,15 @@ static struct block *prepare(const pthread_attr_t *attributes, void *argument) {
     return block;
 }
 
-static void give_up(struct block *block) {
+PEP_HOOK_SAFE static void give_up(struct block *block) {
     (void)pep_sub_acq_rel(&host_threads, 1);
     block_drop(block);
 }
 
 /* Our signal is blocked across the real call, so that the child is born with it blocked and the
  * first sample finds its slot. */
-PEP_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
-                              void *(*start)(void *), void *argument) {
+PEP_EXPORT PEP_HOOK_SAFE int pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
+                                            void *(*start)(void *), void *argument) {
     struct block *block = prepare(attributes, argument);
     if (!block)
         return pep_real.pthread_create(thread, attributes, start, argument);
@@ -233,7 +232,7 @@ PEP_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attribute
     return error;
 }
 
-PEP_EXPORT int thrd_create(thrd_t *thread, thrd_start_t start, void *argument) {
+PEP_EXPORT PEP_HOOK_SAFE int thrd_create(thrd_t *thread, thrd_start_t start, void *argument) {
     struct block *block = prepare(NULL, argument);
     if (!block)
         return pep_real.thrd_create(thread, start, argument);

@@ -59,7 +59,8 @@
 #define PEP_REALS_NORETURN(X) \
     X(_exit, (int status), (status)) \
     X(_Exit, (int status), (status)) \
-    X(abort, (void), ())
+    X(abort, (void), ()) \
+    X(exit, (int status), (status))
 
 struct pep_real {
 #define PEP_REAL_FIELD(result, name, parameters, arguments) result(*name) parameters;
