@@ -175,38 +175,6 @@ static void *run(void *argument PEP_UNUSED) {
     return NULL;
 }
 
-/* Looked up once, before the host's threads exist: getenv later would race with its setenv. */
-static void remember_runtime_dir(void) {
-    static const char name[] = "XDG_RUNTIME_DIR=";
-    for (char **entry = environ; entry && *entry; entry++)
-        if (strncmp(*entry, name, sizeof(name) - 1) == 0)
-            snprintf(server.runtime_dir, sizeof(server.runtime_dir), "%s",
-                     *entry + sizeof(name) - 1);
-}
-
-int pep_server_start(const struct pep_server_options *options) {
-    static bool has_environment;
-    if (server.is_started)
-        return -EALREADY;
-    if (!pep_listen_parse(options->listen, &server.where))
-        return -EINVAL;
-    server.options = *options;
-    if (!has_environment)
-        remember_runtime_dir();
-    has_environment = true;
-    server.is_started = 1;
-    server.pid = pep_os_getpid();
-    server.is_ended = 0;
-    int error = pep_connection_thread(run, NULL, &server.thread);
-    if (error)
-        server.is_started = 0;
-    return error;
-}
-
-const char *pep_server_url(void) {
-    return pep_load_acquire(&server.is_up) ? server.url : NULL;
-}
-
 /* The listening thread sleeps in poll(2) for good: shutting the listener down wakes it. */
 static void wake_thread(void) {
     pep_os_futex_wake(&server.is_stopping, 1);
@@ -229,9 +197,54 @@ static bool join_thread(uint64_t deadline_ns) {
     return pthread_join(server.thread, NULL) == 0;
 }
 
+/* False: the thread has not come to its end yet, and must not meet the state of another one. */
+static bool finish_stop(uint64_t deadline_ns) {
+    if (!join_thread(deadline_ns))
+        return false;
+    pep_fd_drop(&server.listener);
+    pep_fd_drop(&server.spare);
+    pep_connections_resume();
+    server.is_started = 0;
+    pep_store_release(&server.is_up, 0);
+    pep_store_release(&server.is_stopping, 0);
+    return true;
+}
+
+/* Looked up once, before the host's threads exist: getenv later would race with its setenv. */
+static void remember_runtime_dir(void) {
+    static const char name[] = "XDG_RUNTIME_DIR=";
+    for (char **entry = environ; entry && *entry; entry++)
+        if (strncmp(*entry, name, sizeof(name) - 1) == 0)
+            snprintf(server.runtime_dir, sizeof(server.runtime_dir), "%s",
+                     *entry + sizeof(name) - 1);
+}
+
+int pep_server_start(const struct pep_server_options *options) {
+    static bool has_environment;
+    if (server.is_started && !(is_stopping() && finish_stop(0)))
+        return -EALREADY;
+    if (!pep_listen_parse(options->listen, &server.where))
+        return -EINVAL;
+    server.options = *options;
+    if (!has_environment)
+        remember_runtime_dir();
+    has_environment = true;
+    server.is_started = 1;
+    server.pid = pep_os_getpid();
+    server.is_ended = 0;
+    int error = pep_connection_thread(run, NULL, &server.thread);
+    if (error)
+        server.is_started = 0;
+    return error;
+}
+
+const char *pep_server_url(void) {
+    return pep_load_acquire(&server.is_up) ? server.url : NULL;
+}
+
 void pep_server_stop(void) {
     uint64_t deadline_ns = pep_os_clock_ns(CLOCK_MONOTONIC) + STOP_NS;
-    if (!server.is_started || server.is_stopping || server.pid != pep_os_getpid())
+    if (!server.is_started || server.pid != pep_os_getpid())
         return;
     pep_store_release(&server.is_stopping, 1);
     if (pep_load_acquire(&server.is_up)) {
@@ -240,14 +253,7 @@ void pep_server_stop(void) {
     }
     wake_thread();
     pep_connections_stop(STOP_NS - JOIN_NS);
-    if (!join_thread(deadline_ns))
-        return; /* stays stopped for good: that thread must not meet the state of another one */
-    pep_fd_drop(&server.listener);
-    pep_fd_drop(&server.spare);
-    pep_connections_resume();
-    server.is_started = 0;
-    pep_store_release(&server.is_up, 0);
-    pep_store_release(&server.is_stopping, 0);
+    finish_stop(deadline_ns);
 }
 
 void pep_server_after_fork_child(void) {

@@ -32,13 +32,14 @@ struct pep_server_options {
 /* True when the text is a listen address we accept (used to check configuration). */
 bool pep_server_listen_is_valid(const char *text);
 
-/* Starts the thread that listens. Does not wait: pep_server_url tells when it is up. 0/-errno. */
+/* Starts the thread that listens. Does not wait: pep_server_url tells when it is up. 0 or -errno;
+ * -EALREADY also while a thread that was told to stop has not ended. */
 int pep_server_start(const struct pep_server_options *options);
 /* "http://127.0.0.1:16825/" or "unix:/path", NULL while not listening. */
 const char *pep_server_url(void);
 /* At exit, or to be away for a moment: removes the run file, ends the thread that listens, waits
  * for running answers; at most 50 ms in all. May be started again afterwards. Does nothing in a
- * process that did not start it. */
+ * process that did not start it. May be called again to wait longer. */
 void pep_server_stop(void);
 /* In a forked child: the listener is the parent's; closes our copies (verified to be ours) and
  * forgets all state, so that pep_server_start can be called. */
