@@ -55,9 +55,9 @@ static siginfo_t like_the_engine(void) {
         info.si_fd = thread->perf_fd;
     } else {
         info.si_code = SI_TIMER;
-        info.si_value.sival_ptr = (void *)(TIMER_COOKIE << 48 |
-                                           (uint64_t)thread->armed_serial << 16 |
-                                           pep_thread_index(thread));
+        info.si_value.sival_ptr =
+            (void *)(TIMER_COOKIE << 48 | (uint64_t)thread->armed_serial << 16 |
+                     pep_thread_index(thread));
     }
     return info;
 }
@@ -83,8 +83,8 @@ static double walks(void) {
                                   .ucontext = &here};
     double begin = cpu_ns();
     for (int i = 0; i < ROUNDS; i++)
-        frames_seen = pep_unwind(&regs, &pep_thread_self()->stack, scratch, pcs,
-                                 PEP_UNWIND_DEPTH_MAX);
+        frames_seen =
+            pep_unwind(&regs, &pep_thread_self()->stack, scratch, pcs, PEP_UNWIND_DEPTH_MAX);
     return (cpu_ns() - begin) / ROUNDS;
 }
 
@@ -111,8 +111,8 @@ static int run(const char *name, enum pep_cpu_choice engine) {
     const struct pep_cpu_options options = {.engine = engine};
     if (pep_cpu_init(&options) < 0 || pep_cpu_begin(HZ) < 0)
         return 1;
-    const int is_right = pep_thread_self()->engine ==
-                         (engine == PEP_CPU_PERF ? PEP_ENGINE_PERF : PEP_ENGINE_TIMER);
+    const int is_right =
+        pep_thread_self()->engine == (engine == PEP_CPU_PERF ? PEP_ENGINE_PERF : PEP_ENGINE_TIMER);
     struct sigaction empty = {.sa_sigaction = nothing, .sa_flags = SA_SIGINFO | SA_RESTART};
     sigfillset(&empty.sa_mask);
     empty_signal = pep_cpu_signal() - 1;
@@ -125,9 +125,10 @@ static int run(const char *name, enum pep_cpu_choice engine) {
     qsort(sample_ns, TIMES, sizeof(double), by_value);
     qsort(walk_ns, TIMES, sizeof(double), by_value);
     double empty_middle = empty_ns[TIMES / 2], sample_middle = sample_ns[TIMES / 2];
-    printf("%s: +%.0f ns above the %.0f ns of an empty signal; walk %.0f ns, %.1f ns a frame (%d)\n",
-           name, sample_middle - empty_middle, empty_middle, walk_ns[TIMES / 2],
-           walk_ns[TIMES / 2] / frames_seen, frames_seen);
+    printf(
+        "%s: +%.0f ns above the %.0f ns of an empty signal; walk %.0f ns, %.1f ns a frame (%d)\n",
+        name, sample_middle - empty_middle, empty_middle, walk_ns[TIMES / 2],
+        walk_ns[TIMES / 2] / frames_seen, frames_seen);
     return 0;
 }
 
