@@ -5,6 +5,7 @@
 
 #define FRAME_BYTES_MAX (1 << 20) /* a frame larger than this is not believed */
 #define NEAR_BYTES (256u << 20)
+#define LEAF_BYTES_MAX 4096 /* from a function's start to where it has no frame yet */
 
 /* e8 rel32, or ff /2 in its lengths of 2 to 7 bytes (Intel SDM volume 2, CALL and ModR/M). */
 PEP_SIGNAL_SAFE bool pep_guess_is_after_call(struct pep_unwind_memory *memory, uintptr_t address) {
@@ -56,22 +57,41 @@ PEP_SIGNAL_SAFE static bool follow_bp(struct pep_unwind_memory *memory,
     return true;
 }
 
-PEP_SIGNAL_SAFE bool pep_guess_caller(struct pep_unwind_memory *memory, bool is_leaf,
+/* True when the call before address goes to the function that pc is in the first bytes of. */
+PEP_SIGNAL_SAFE static bool is_call_of(struct pep_unwind_memory *memory, uintptr_t address,
+                                       uintptr_t pc) {
+    struct __attribute__((packed)) {
+        uint8_t opcode;
+        int32_t offset;
+    } call;
+    return pep_unwind_read(memory, address - sizeof(call), &call, sizeof(call)) &&
+           call.opcode == 0xe8 &&
+           pc - (address + (uintptr_t)(intptr_t)call.offset) < LEAF_BYTES_MAX;
+}
+
+/* At a function's first instruction, or in one that needs no frame, the return address lies at
+ * SP; after "push" one word above. */
+PEP_SIGNAL_SAFE static bool follow_sp(struct pep_unwind_memory *memory, bool is_certain,
                                       struct pep_learner_frame *frame) {
     uintptr_t address;
-    /* At a function's first instruction, or in one that needs no frame, the return address lies
-     * at SP; after "push" one word above. Stale words there are rare enough, and a frame whose
-     * BP is good is preferred when BP was just set (BP == SP). */
-    for (uintptr_t at = frame->sp; is_leaf && frame->bp != frame->sp && at <= frame->sp + 8;
-         at += 8) {
+    for (uintptr_t at = frame->sp; at <= frame->sp + 8; at += 8) {
         if (!pep_unwind_load(memory, at, &address) ||
-            !is_return_address(memory, address, frame->pc))
+            !is_return_address(memory, address, frame->pc) ||
+            (is_certain && !is_call_of(memory, address, frame->pc)))
             continue;
         frame->pc = address;
         frame->sp = at + 8;
         return true;
     }
-    return follow_bp(memory, frame);
+    return false;
+}
+
+/* What an earlier call left at SP must not become a caller: without a call of just this function
+ * as its witness, a good BP goes first, though a leaf without a frame then loses its caller. */
+PEP_SIGNAL_SAFE bool pep_guess_caller(struct pep_unwind_memory *memory, bool is_leaf,
+                                      struct pep_learner_frame *frame) {
+    return (is_leaf && follow_sp(memory, true, frame)) || follow_bp(memory, frame) ||
+           (is_leaf && follow_sp(memory, false, frame));
 }
 
 PEP_SIGNAL_SAFE bool pep_guess_is_sigreturn(struct pep_unwind_memory *memory, uintptr_t pc) {

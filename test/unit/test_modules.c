@@ -339,6 +339,15 @@ static void without_proc_the_loader_is_asked(void **state) {
     assert_true(pep_modules_find((uintptr_t)&reset)->is_main);
 }
 
+/* What the first thread's maps say once it has ended and only others go on. */
+static void empty_maps_are_no_maps(void **state) {
+    (void)state;
+    const struct pep_module *before = pep_modules_find((uintptr_t)&reset);
+    fake_maps = "";
+    assert_int_equal(pep_modules_refresh(), 0);
+    assert_ptr_equal(pep_modules_find((uintptr_t)&reset), before);
+}
+
 static void a_read_that_fails_leaves_what_was_known(void **state) {
     (void)state;
     const struct pep_module *before = pep_modules_find((uintptr_t)&reset);
@@ -442,6 +451,7 @@ int main(void) {
         cmocka_unit_test_setup(a_deleted_file_stays_the_same_object, reset),
         cmocka_unit_test_setup(readers_never_miss_while_libraries_come_and_go, reset),
         cmocka_unit_test_setup(without_proc_the_loader_is_asked, reset),
+        cmocka_unit_test_setup(empty_maps_are_no_maps, reset),
         cmocka_unit_test_setup(a_read_that_fails_leaves_what_was_known, reset),
         cmocka_unit_test_setup(lines_that_are_no_lines_are_passed_over, reset),
         cmocka_unit_test_setup(a_forked_child_does_not_wait_for_a_lost_lock, reset),

@@ -275,7 +275,7 @@ static void odd_frames_below_signals_are_left(void **state) {
 
 static void without_other_registers_an_odd_frame_ends_the_walk(void **state) {
     (void)state;
-    struct pep_regs regs = {.pc = (uintptr_t)odd_frame + 20, .sp = walk_range.hi - 4096};
+    struct pep_regs regs = {.pc = (uintptr_t)odd_frame + 8, .sp = walk_range.hi - 4096};
     walk_registers(&regs);
     assert_true(walk_last.is_partial);
     assert_int_equal(walk_last.count, 1);
