@@ -23,6 +23,7 @@
 #define STOP_NS 50000000ull
 #define JOIN_NS 10000000ull /* of these, kept for the listening thread */
 #define RETRY_NS 1000000000ull
+#define SETTLE_NS 2000000ull /* a program that ends sooner pays for a thread, not for a listener */
 /* Without a free descriptor accept(2) leaves the client in the queue and poll(2) returns at once:
  * this pause is what keeps the loop from spinning. */
 #define STARVED_NS 100000000ull
@@ -143,6 +144,8 @@ static void accept_one(void) {
 }
 
 static void accept_forever(void) {
+    if (is_stopping())
+        return; /* threads that nobody will ask for anything cost more than all the rest */
     pep_connections_warm();
     open_until_done();
     while (!is_stopping()) {
@@ -161,7 +164,10 @@ static void accept_forever(void) {
 static void *run(void *argument PEP_UNUSED) {
     pep_thread_become_own();
     pep_os_prctl(PR_SET_NAME, (unsigned long)"profep", 0, 0, 0);
-    uint64_t deadline_ns = pep_os_clock_ns(CLOCK_MONOTONIC) + server.options.delay_ns;
+    uint64_t delay_ns = server.options.delay_ns;
+    if (delay_ns < SETTLE_NS)
+        delay_ns = SETTLE_NS;
+    uint64_t deadline_ns = pep_os_clock_ns(CLOCK_MONOTONIC) + delay_ns;
     while (!is_stopping()) {
         uint64_t now_ns = pep_os_clock_ns(CLOCK_MONOTONIC);
         if (now_ns >= deadline_ns)
