@@ -20,6 +20,7 @@ struct entry {
 /* What says whether an object is the one that was here before. */
 struct identity {
     uint64_t inode, fingerprint;
+    uint64_t head; /* of its ELF header alone: cheap to look at again */
 };
 
 struct table {
@@ -79,6 +80,8 @@ PEP_SIGNAL_SAFE static long find_id(uintptr_t pc) {
         long id = -1;
         if (at < count && pc < pep_load_relaxed(&entries[at].limit))
             id = (long)pep_load_relaxed(&entries[at].id);
+        if (id > 0 && id <= PEP_MODULES_MAX && pep_modules_is_gone((pep_module_id)id))
+            id = -1;                             /* closed since this copy was made */
         __atomic_thread_fence(__ATOMIC_ACQUIRE); /* pairs with the fence in begin_copy() */
         if (pep_load_relaxed(&writing) < number + COPIES)
             return id;
@@ -221,8 +224,11 @@ static pep_module_id add_module(const struct pep_scan_object *object) {
     *module = object->module;
     module->id = module_count + 1;
     module->path = path;
-    table->identities[module_count] =
-        (struct identity){.inode = object->inode, .fingerprint = object->fingerprint};
+    table->identities[module_count] = (struct identity){
+        .inode = object->inode,
+        .fingerprint = object->fingerprint,
+        .head = pep_scan_head(module->start),
+    };
     pep_store_release(&module_count, module_count + 1);
     return module->id;
 }
@@ -246,17 +252,32 @@ static void take_code(struct pep_scan_sink *sink, uintptr_t start, uintptr_t lim
     add_entry((struct scan *)sink, start, limit, 0);
 }
 
+static bool set_gone(uint32_t i, bool is_gone) {
+    if (is_gone == table->modules[i].is_unloaded)
+        return false;
+    pep_store_relaxed(&pep_modules_gone[i + 1], (uint8_t)is_gone);
+    pep_store_release(&table->modules[i].is_unloaded, is_gone);
+    return is_gone;
+}
+
 /* Rules of a dead object must die before its addresses can be found under another number, so
  * this comes before publish(). */
-static void mark_gone(void) {
+static void mark_unseen(void) {
+    bool has_gone = false;
+    for (uint32_t i = 0; i < module_count; i++)
+        has_gone |= set_gone(i, !table->is_seen[i]);
+    if (has_gone)
+        pep_add_relaxed(&generation, 1);
+}
+
+/* After dlclose: one small read an object instead of all of the maps. */
+static void mark_vanished(void) {
     bool has_gone = false;
     for (uint32_t i = 0; i < module_count; i++) {
-        int is_gone = !table->is_seen[i];
-        if (is_gone == table->modules[i].is_unloaded)
-            continue;
-        pep_store_relaxed(&pep_modules_gone[i + 1], (uint8_t)is_gone);
-        pep_store_release(&table->modules[i].is_unloaded, is_gone);
-        has_gone |= is_gone;
+        const struct pep_module *m = &table->modules[i];
+        bool can_go = !m->is_unloaded && !m->is_main && !m->is_vdso && !m->is_libc && !m->is_own;
+        if (can_go && pep_scan_head(m->start) != table->identities[i].head)
+            has_gone |= set_gone(i, true);
     }
     if (has_gone)
         pep_add_relaxed(&generation, 1);
@@ -278,7 +299,7 @@ static int scan_once(void) {
         r = pep_scan_loader(&scan.sink);
     if (r < 0)
         return r; /* the copy is dropped; the next scan writes it anew */
-    mark_gone();
+    mark_unseen();
     publish(&scan);
     return 0;
 }
@@ -322,8 +343,14 @@ int pep_modules_refresh(void) {
 void pep_modules_closed(void) {
     if (!pep_modules_is_armed())
         return;
-    pep_store_release(&is_again, 1); /* pairs with the acquire in scan_and_unlock() */
-    if (try_lock())
+    if (!try_lock()) {
+        pep_store_release(&is_again, 1); /* pairs with the acquire in scan_and_unlock() */
+        if (!try_lock())
+            return;
+    }
+    mark_vanished();
+    drop_lock();
+    if (pep_load_acquire(&is_again) && try_lock())
         (void)scan_and_unlock();
 }
 

@@ -111,6 +111,11 @@ static void read_phdrs(const Elf64_Phdr *phdrs, size_t count, struct pep_scan_ob
         object->fingerprint = mix(object->fingerprint, head, size);
 }
 
+uint64_t pep_scan_head(uintptr_t start) {
+    Elf64_Ehdr head;
+    return peek_all(&head, start, sizeof(head)) ? mix(1, &head, sizeof(head)) : 0;
+}
+
 bool pep_scan_headers(uintptr_t start, struct pep_scan_object *object) {
     Elf64_Ehdr head;
     Elf64_Phdr phdrs[PHDRS_MAX];

@@ -43,5 +43,7 @@ int pep_scan_maps(struct pep_scan_sink *sink);
 int pep_scan_loader(struct pep_scan_sink *sink);
 /* Fills what the headers at `start` tell; false when no loadable x86-64 object is there. */
 bool pep_scan_headers(uintptr_t start, struct pep_scan_object *object);
+/* A hash of the ELF header at start; 0 when nothing can be read there. */
+uint64_t pep_scan_head(uintptr_t start);
 
 #endif
