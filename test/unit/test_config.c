@@ -1,0 +1,224 @@
+/* Settings: defaults, every kind of wrong value and what the log says about it, and the JSON. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+/* preload/ is not among the objects that tests link: its hooks would be the tests' own. */
+#include "preload/config.c"
+#include "preload/environment.c"
+
+static char log_path[64];
+
+/* What the log holds; empties it. */
+static const char *logged(void) {
+    static char text[16384];
+    FILE *file = fopen(log_path, "r");
+    size_t count = file ? fread(text, 1, sizeof(text) - 1, file) : 0;
+    text[count] = '\0';
+    if (file)
+        fclose(file);
+    unlink(log_path);
+    return text;
+}
+
+/* Loads settings, ended by NULL, with a log of their own. */
+static void load(const char *first, ...) {
+    char log_entry[96];
+    char *environment[16] = {log_entry};
+    size_t count = 1;
+    va_list list;
+    snprintf(log_path, sizeof(log_path), "/tmp/profep-test-config.%d", getpid());
+    snprintf(log_entry, sizeof(log_entry), "PROFEP_LOG=%s", log_path);
+    va_start(list, first);
+    for (const char *entry = first; entry; entry = va_arg(list, const char *))
+        environment[count++] = (char *)(uintptr_t)entry;
+    va_end(list);
+    pep_config_load(environment);
+}
+
+static void test_defaults(void **state) {
+    (void)state;
+    pep_config_load(NULL);
+    assert_string_equal(pep_config.listen, "127.0.0.1:16825+");
+    assert_int_equal(pep_config.hz, 100);
+    assert_int_equal(pep_config.signal, 0);
+    assert_int_equal(pep_config.cpu_engine, 0);
+    assert_int_equal(pep_config.children, 1);
+    assert_null(pep_config.output);
+    assert_null(pep_config.token);
+    assert_null(pep_config.log);
+}
+
+static void test_values(void **state) {
+    (void)state;
+    load("HOME=/", "PROFEP_HZ=10000", "PROFEP_LISTEN=:0", "PROFEP_CPU_ENGINE=timer",
+         "PROFEP_CHILDREN=none", "PROFEP_SIGNAL=64", "PROFEP_OUTPUT=/tmp/%p x", NULL);
+    assert_string_equal(pep_config.listen, ":0");
+    assert_int_equal(pep_config.hz, 10000);
+    assert_int_equal(pep_config.cpu_engine, 2);
+    assert_int_equal(pep_config.children, 0);
+    assert_int_equal(pep_config.signal, 64);
+    assert_string_equal(pep_config.output, "/tmp/%p x");
+    assert_string_equal(logged(), "");
+}
+
+static void test_empty_is_not_set(void **state) {
+    (void)state;
+    load("PROFEP_HZ=", "PROFEP_LISTEN=", "PROFEP_OUTPUT=", "PROFEP_CPU_ENGINE=", NULL);
+    assert_string_equal(pep_config.listen, "127.0.0.1:16825+");
+    assert_int_equal(pep_config.hz, 100);
+    assert_null(pep_config.output);
+    assert_string_equal(logged(), "");
+}
+
+static void test_wrong_values(void **state) {
+    static const struct {
+        const char *entry, *complaint;
+    } cases[] = {
+        {"PROFEP_HZ=0", "PROFEP_HZ=0 is not accepted (1..10000); using 100\n"},
+        {"PROFEP_HZ=10001", "PROFEP_HZ=10001 is not accepted (1..10000); using 100\n"},
+        {"PROFEP_HZ=-1", "PROFEP_HZ=-1 is not accepted (1..10000); using 100\n"},
+        {"PROFEP_HZ=1e3", "PROFEP_HZ=1e3 is not accepted (1..10000); using 100\n"},
+        {"PROFEP_HZ=99999999999999999999",
+         "PROFEP_HZ=99999999999999999999 is not accepted (1..10000); using 100\n"},
+        {"PROFEP_SIGNAL=65", "PROFEP_SIGNAL=65 is not accepted (0..64); using 0\n"},
+        {"PROFEP_CPU_ENGINE=Auto",
+         "PROFEP_CPU_ENGINE=Auto is not accepted (auto|perf|timer); using auto\n"},
+        {"PROFEP_CPU_ENGINE=aut",
+         "PROFEP_CPU_ENGINE=aut is not accepted (auto|perf|timer); using auto\n"},
+        {"PROFEP_CHILDREN=auto", "PROFEP_CHILDREN=auto is not accepted (none|all); using all\n"},
+        {"PROFEP_LISTEN=nowhere", "PROFEP_LISTEN=nowhere is not accepted ("},
+        {"PROFEP_HEAT=1", "PROFEP_HEAT is not a setting of profep; ignored\n"},
+        {"PROFEP_HZX=1", "PROFEP_HZX is not a setting of profep; ignored\n"},
+        {"PROFEP_=1", "PROFEP_ is not a setting of profep; ignored\n"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        load(cases[i].entry, NULL);
+        const char *text = logged();
+        const char *after = strstr(text, "]: ");
+        assert_non_null(after);
+        assert_int_equal(strncmp(after + 3, cases[i].complaint, strlen(cases[i].complaint)), 0);
+        assert_int_equal(pep_config.hz, 100);
+        assert_int_equal(pep_config.signal, 0);
+        assert_int_equal(pep_config.cpu_engine, 0);
+        assert_int_equal(pep_config.children, 1);
+        assert_string_equal(pep_config.listen, "127.0.0.1:16825+");
+    }
+    load("PROFEP_MARK=17", NULL);
+    assert_string_equal(logged(), "");
+}
+
+static void test_text_too_long(void **state) {
+    (void)state;
+    char *entry = malloc(20000);
+    memset(entry, 'x', 19999);
+    memcpy(entry, "PROFEP_TOKEN=", 13);
+    entry[19999] = '\0';
+    load(entry, "PROFEP_SERVICE=short", NULL);
+    free(entry);
+    assert_null(pep_config.token);
+    assert_string_equal(pep_config.service, "short");
+    assert_non_null(strstr(logged(), "is not accepted (a text); using none\n"));
+}
+
+static void test_texts_are_copies(void **state) {
+    (void)state;
+    char entry[] = "PROFEP_SERVICE=mine";
+    load(entry, NULL);
+    memset(entry, '?', sizeof(entry) - 1);
+    assert_string_equal(pep_config.service, "mine");
+}
+
+static void test_describe(void **state) {
+    (void)state;
+    load("PROFEP_TOKEN=secret", "PROFEP_SERVICE=a\"b\\c\n<\xc3\xa4", "PROFEP_CPU_ENGINE=perf",
+         NULL);
+    const char *json = pep_config_describe();
+    assert_null(strstr(json, "secret"));
+    assert_non_null(strstr(json, "\"PROFEP_TOKEN\":\"(hidden)\""));
+    assert_non_null(
+        strstr(json, "\"PROFEP_SERVICE\":\"a\\u0022b\\u005cc\\u000a\\u003c\\u00c3\\u00a4\""));
+    assert_non_null(strstr(json, "\"PROFEP_CPU_ENGINE\":\"perf\""));
+    assert_non_null(strstr(json, "\"PROFEP_HZ\":100,"));
+    assert_non_null(strstr(json, "\"PROFEP_OUTPUT\":null"));
+    assert_int_equal(json[0], '{');
+    assert_int_equal(json[strlen(json) - 1], '}');
+}
+
+/* -- the environment for descendants -------------------------------------------------------- */
+
+static void test_mark(void **state) {
+    char *before[] = {"A=1", "B=2", NULL};
+    char **kept = environ;
+    (void)state;
+    assert_int_equal(pep_environment_marked_pid(NULL), 0);
+    assert_int_equal(pep_environment_marked_pid(before), 0);
+    environ = before;
+    pep_environment_mark(4711);
+    assert_ptr_not_equal(environ, before);
+    assert_ptr_equal(environ[0], before[0]);
+    assert_ptr_equal(environ[1], before[1]);
+    assert_string_equal(environ[2], "PROFEP_MARK=4711");
+    assert_null(environ[3]);
+    assert_int_equal(pep_environment_marked_pid(environ), 4711);
+    environ = NULL;
+    pep_environment_mark(1);
+    assert_string_equal(environ[0], "PROFEP_MARK=1");
+    environ = kept;
+}
+
+static void test_leave(void **state) {
+    static const struct {
+        const char *list, *left;
+    } cases[] = {
+        {"LD_PRELOAD=/x/libprofep.so", NULL},
+        {"LD_PRELOAD=libprofep.so", NULL},
+        {"LD_PRELOAD= :/x/libprofep.so:: ", NULL},
+        {"LD_PRELOAD=/a.so:/x/libprofep.so", "LD_PRELOAD=/a.so"},
+        {"LD_PRELOAD=/x/libprofep.so /a.so", "LD_PRELOAD=/a.so"},
+        {"LD_PRELOAD=/a.so /other/libprofep.so:b.so", "LD_PRELOAD=/a.so:b.so"},
+        {"LD_PRELOAD=/a/mylibprofep.so", "LD_PRELOAD=/a/mylibprofep.so"},
+        {"LD_PRELOAD=/libprofep.so/x.so", "LD_PRELOAD=/libprofep.so/x.so"},
+    };
+    char **kept = environ;
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char *before[] = {"A=1", (char *)(uintptr_t)cases[i].list, "Z=9", NULL};
+        environ = before;
+        pep_environment_leave("/y/libprofep.so");
+        size_t at = 1;
+        assert_string_equal(environ[0], "A=1");
+        if (cases[i].left)
+            assert_string_equal(environ[at++], cases[i].left);
+        assert_string_equal(environ[at++], "Z=9");
+        assert_null(environ[at]);
+    }
+    char *without[] = {"A=1", NULL};
+    environ = without;
+    pep_environment_leave("/y/libprofep.so");
+    assert_ptr_equal(environ, without);
+    environ = kept;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_values),
+        cmocka_unit_test(test_empty_is_not_set),
+        cmocka_unit_test(test_wrong_values),
+        cmocka_unit_test(test_text_too_long),
+        cmocka_unit_test(test_texts_are_copies),
+        cmocka_unit_test(test_describe),
+        cmocka_unit_test(test_mark),
+        cmocka_unit_test(test_leave),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
