@@ -75,36 +75,6 @@ PEP_SIGNAL_SAFE void pep_cpu_next(struct pep_thread *thread, uint64_t delay_ns) 
         pep_cpu_timer_next(thread, delay_ns);
 }
 
-PEP_SIGNAL_SAFE static uint64_t random_below(struct pep_thread *thread, uint64_t limit) {
-    uint64_t x = thread->rng += 0x9e3779b97f4a7c15u;
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
-    return (x >> 32) * limit >> 32;
-}
-
-/* A sample is charged the time since the one before. Were that longer at one phase of the host's
- * rhythm than at another, the shares would be wrong (one random moment in each period has this
- * fault: 60/30/10 became 47/37/16), so intervals are drawn anew each time: uniform in half to one
- * and a half periods, after which every phase of a rhythm of that period is equally likely. Each
- * starts where the last was due, so late handlers do not lower the rate. A sixteenth of the
- * distance from an even beat is taken back each time: the count of samples then stays within a few
- * of the ideal, and the distance itself, some 0.8 periods, is wide enough to carry no phase. */
-PEP_SIGNAL_SAFE uint64_t pep_cpu_schedule(struct pep_thread *thread, uint64_t now_ns, uint32_t hz) {
-    int64_t period = NS_PER_SECOND / hz;
-    int64_t interval =
-        period / 2 + (int64_t)random_below(thread, (uint64_t)period) - thread->ahead_ns / 16;
-    thread->ahead_ns += interval - period;
-    uint64_t due = thread->due_ns + (uint64_t)interval;
-    int64_t late = (int64_t)(now_ns - due);
-    if (late > period) /* signals that never came are not made up for */
-        due += (uint64_t)(late / period * period);
-    if (thread->ahead_ns > 4 * period || thread->ahead_ns < -4 * period)
-        thread->ahead_ns = 0; /* the rate was changed */
-    thread->due_ns = due;
-    int64_t delay = (int64_t)(due - now_ns);
-    return delay > SOON_NS ? (uint64_t)delay : SOON_NS;
-}
-
 /* False when the thread has ended. A thread that has not run yet is at 0, which is why
  * pep_os_clock_ns will not do. */
 PEP_HOOK_SAFE static bool read_clock(int tid, uint64_t *ns) {
@@ -131,6 +101,7 @@ PEP_HOOK_SAFE static void settle(struct pep_thread *thread) {
     }
     pep_stack_table_charge(thread->last_stack, thread->identity, count, weight);
     thread->last_cpu_ns = now;
+    thread->last_tsc = 0;
 }
 
 PEP_HOOK_SAFE static void disarm(struct pep_thread *thread) {
@@ -145,15 +116,10 @@ PEP_HOOK_SAFE static void arm(struct pep_thread *thread, uint32_t hz) {
     uint64_t now;
     if (!read_clock(thread->tid, &now))
         return;
-    if (thread->rng == 0)
-        thread->rng = now * 0x2545f4914f6cdd1du ^ (uint64_t)thread->tid << 32;
     thread->last_cpu_ns = now;
     thread->carry_ns = 0;
     thread->last_stack = 0;
-    thread->ahead_ns = 0;
-    /* The first moment is anywhere in a period: short threads get their share of samples. */
-    thread->due_ns = now - NS_PER_SECOND / hz / 2;
-    uint64_t delay = pep_cpu_schedule(thread, now, hz);
+    uint64_t delay = pep_cpu_schedule_start(thread, now, hz);
     if (choice != PEP_CPU_TIMER && !pep_load_relaxed(&pep_cpu.is_perf_refused) &&
         pep_cpu_perf_arm(thread, delay) == 0)
         return;
@@ -302,6 +268,10 @@ static int choose_signal(int wanted) {
     return -EBUSY;
 }
 
+void pep_cpu_use_engine(enum pep_cpu_choice engine) {
+    choice = engine;
+}
+
 int pep_cpu_init(const struct pep_cpu_options *options) {
     if (pep_cpu.signal != 0)
         return 0;
@@ -309,7 +279,7 @@ int pep_cpu_init(const struct pep_cpu_options *options) {
     int r = sig < 0 ? sig : pep_cpu_handler_install(sig);
     if (r < 0)
         return r;
-    choice = options->engine;
+    pep_cpu_use_engine(options->engine);
     pep_store_release(&pep_cpu.signal, sig);
     return 0;
 }
@@ -339,12 +309,14 @@ static int prepare(void) {
 }
 
 static void start_engines(void) {
-    pep_cpu_perf_limits();
-    pep_cpu_timer_limits();
     pep_store_relaxed(&pep_cpu.is_perf_refused, 0);
     pep_store_relaxed(&pep_cpu.is_timer_refused, 0);
-    pep_store_relaxed(&pep_cpu.note,
-                      choice == PEP_CPU_TIMER ? "the timer engine was asked for" : NULL);
+    pep_store_relaxed(&pep_cpu.note, NULL);
+    pep_cpu_perf_limits();
+    pep_cpu_timer_limits();
+    pep_cpu_clock_calibrate();
+    if (choice == PEP_CPU_TIMER)
+        pep_store_relaxed(&pep_cpu.note, "the timer engine was asked for");
     is_signal_taken = false;
 }
 

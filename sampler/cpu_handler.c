@@ -117,7 +117,7 @@ PEP_SIGNAL_SAFE void pep_cpu_record(struct pep_cpu_job *job) {
     pep_stack_id stack = pep_stack_table_add(job->scratch->pcs, depth);
     pep_stack_table_charge(stack, pep_thread_identity(thread),
                            whole_samples(thread, weight, job->period_ns), weight);
-    thread->last_cpu_ns = job->now_ns;
+    thread->last_cpu_ns += weight;
     thread->last_stack = stack;
     PEP_COUNT(samples, 1);
 }
@@ -226,13 +226,15 @@ PEP_SIGNAL_SAFE void pep_cpu_handler(int sig, siginfo_t *info, void *context) {
     uint32_t hz = pep_load_relaxed(&pep_cpu.hz);
     uint64_t delay = 0;
     if (hz != 0) {
-        uint64_t now = pep_os_clock_ns(CLOCK_THREAD_CPUTIME_ID);
+        uint64_t now = pep_cpu_now(thread);
         if (is_in_fault(context))
             PEP_COUNT(sample_in_crash, 1);
         else if (is_stack_small(context))
             PEP_COUNT(sample_small_stack, 1);
         else
             sample(thread, context, now, hz);
+        if (thread->last_cpu_ns != now)
+            thread->last_tsc = 0; /* nothing was charged, or the estimate was ahead */
         delay = pep_cpu_schedule(thread, now, hz);
     }
     pep_cpu_next(thread, delay);

@@ -1,8 +1,9 @@
 /*
  * The perf engine: a software task-clock event a thread.
  *
- * Model:   the event fires once, signals its thread through F_SETSIG, and stands still until the
- *          handler refreshes it: a thread that blocks the signal gets one, never a queue.
+ * Model:   the event signals its thread through F_SETSIG. It may fire twice; each handler refreshes
+ *          it by one. So it runs on without being stopped and started (7 us in some virtual
+ *          machines), yet a thread that blocks the signal gets two, never a queue.
  * Writers: arm and disarm under the slot's lock; next in the handler.  [signal, hook]
  * Readers: the handler, by the signal's descriptor.
  * Memory:  one descriptor a thread while armed, high up, at most a quarter of the soft limit.
@@ -23,12 +24,41 @@
 #define FD_LOWEST 100   /* below lie the numbers that shells and inetd hand around */
 #define FD_WINDOW 16384 /* the kernel's table grows to the highest number: 128 KiB here */
 #define FD_MAP_SIZE 32768
+#define FIRES_MAX 2
+#define QUEUE_MIN 1024
 #define MIN_NS 10000 /* the kernel's own floor for software clocks */
 
 static uint16_t fd_slots[FD_MAP_SIZE]; /* slot number + 1 by descriptor */
 static uint32_t fd_base;               /* ours are at or above */
 
+/* Used and limit of queued signals, of this user, as in /proc/self/status: "SigQ:\t2/96365". */
+static void read_queue(uint64_t *used, uint64_t *limit) {
+    static const char name[] = "\nSigQ:\t";
+    char status[4096];
+    *used = *limit = 0;
+    if (pep_os_read_file("/proc/self/status", status, sizeof status) < 0)
+        return;
+    const char *at = status;
+    for (size_t i = 0; *at != '\0' && name[i] != '\0'; at++)
+        i = *at == name[i] ? i + 1 : *at == name[0];
+    for (; *at >= '0' && *at <= '9'; at++)
+        *used = *used * 10 + (uint64_t)(*at - '0');
+    for (at += *at == '/'; *at >= '0' && *at <= '9'; at++)
+        *limit = *limit * 10 + (uint64_t)(*at - '0');
+}
+
+/* Where no signal can be queued, F_SETSIG falls back to SIGIO, which ends programs (fcntl(2)). */
+static bool is_queue_roomy(void) {
+    uint64_t used, limit;
+    read_queue(&used, &limit);
+    return limit >= QUEUE_MIN && used < limit / 2;
+}
+
 void pep_cpu_perf_limits(void) {
+    if (!is_queue_roomy()) {
+        pep_store_relaxed(&pep_cpu.is_perf_refused, 1);
+        pep_store_relaxed(&pep_cpu.note, "too few signals may be queued (RLIMIT_SIGPENDING)");
+    }
     uint64_t rlimit[2] = {1024, 0};
     pep_os_call6(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, (long)rlimit, 0, 0);
     uint32_t window = rlimit[0] < FD_WINDOW ? (uint32_t)rlimit[0] : FD_WINDOW;
@@ -112,11 +142,12 @@ PEP_HOOK_SAFE int pep_cpu_perf_arm(struct pep_thread *thread, uint64_t delay_ns)
     }
     thread->perf_fd = fd;
     thread->perf_id = id;
+    thread->perf_period_ns = delay_ns;
     thread->armed_serial++;
     pep_store_release(&thread->engine, PEP_ENGINE_PERF);
     /* release: pairs with pep_cpu_perf_thread; last, then the first signal may come */
     pep_store_release(&fd_slots[fd], (uint16_t)(pep_thread_index(thread) + 1));
-    pep_os_ioctl(fd, PERF_EVENT_IOC_REFRESH, 1);
+    pep_os_ioctl(fd, PERF_EVENT_IOC_REFRESH, FIRES_MAX);
     return 0;
 }
 
@@ -142,10 +173,15 @@ PEP_HOOK_SAFE void pep_cpu_perf_disarm(struct pep_thread *thread) {
 
 /* A request that is not perf's is refused by whatever the descriptor may have become. */
 PEP_SIGNAL_SAFE void pep_cpu_perf_next(struct pep_thread *thread, uint64_t delay_ns) {
-    if (delay_ns == 0)
-        return; /* not refreshed, it stands still */
-    uint64_t period = delay_ns < MIN_NS ? MIN_NS : delay_ns;
-    pep_os_ioctl(thread->perf_fd, PERF_EVENT_IOC_PERIOD, (long)&period);
+    if (delay_ns == 0) {
+        pep_os_ioctl(thread->perf_fd, PERF_EVENT_IOC_DISABLE, 0);
+        return;
+    }
+    if (delay_ns != thread->perf_period_ns) {
+        thread->perf_period_ns = delay_ns;
+        uint64_t period = delay_ns < MIN_NS ? MIN_NS : delay_ns;
+        pep_os_ioctl(thread->perf_fd, PERF_EVENT_IOC_PERIOD, (long)&period);
+    }
     pep_os_ioctl(thread->perf_fd, PERF_EVENT_IOC_REFRESH, 1);
 }
 

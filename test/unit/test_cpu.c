@@ -281,6 +281,9 @@ static void a_quarter_of_the_descriptors_is_enough(void **state) {
     struct pep_cpu_state now = state_of_crowd(RLIMIT_NOFILE, 160);
     assert_int_equal(now.threads_perf, 40);
     assert_int_equal(now.threads_timer, CROWD + 1 - 40);
+    now = state_of_crowd(RLIMIT_SIGPENDING, 1000); /* SIGIO would come instead of our signal */
+    assert_int_equal(now.threads_perf, 0);
+    assert_non_null(now.note);
     now = state_of_crowd(RLIMIT_NOFILE, 90);
     assert_int_equal(now.threads_perf, 0);
     assert_int_equal(help_perf_fds(), 0);
