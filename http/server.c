@@ -248,6 +248,13 @@ const char *pep_server_url(void) {
     return pep_load_acquire(&server.is_up) ? server.url : NULL;
 }
 
+void pep_server_unpublish(void) {
+    if (!pep_load_acquire(&server.is_up) || server.pid != pep_os_getpid())
+        return;
+    pep_runfile_remove(&server.runfile);
+    pep_listen_unlink(&server.where, &server.listener);
+}
+
 void pep_server_stop(void) {
     uint64_t deadline_ns = pep_os_clock_ns(CLOCK_MONOTONIC) + STOP_NS;
     if (!server.is_started || server.pid != pep_os_getpid())

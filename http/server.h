@@ -41,6 +41,9 @@ const char *pep_server_url(void);
  * for running answers; at most 50 ms in all. May be started again afterwards. Does nothing in a
  * process that did not start it. May be called again to wait longer. */
 void pep_server_stop(void);
+/* At an exit that runs no destructor, perhaps in a signal handler: the run file and the socket's
+ * file are removed, nothing is waited for. */
+void pep_server_unpublish(void);
 /* In a forked child: the listener is the parent's; closes our copies (verified to be ours) and
  * forgets all state, so that pep_server_start can be called. */
 void pep_server_after_fork_child(void);

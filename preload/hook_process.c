@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "http/record.h"
+#include "http/server.h"
 #include "preload/init.h"
 #include "preload/real.h"
 #include "sampler/cpu.h"
@@ -224,8 +225,10 @@ PEP_EXPORT int execle(const char *path, const char *first, ...) {
 /* -- exit ----------------------------------------------------------------------------------- */
 
 static void on_way_out(void) {
-    if (pep_init_is_awake() && pep_record_is_active() && pep_init_is_this_process())
-        pep_record_finish();
+    if (!pep_init_is_awake() || !pep_init_is_this_process())
+        return;
+    pep_record_finish();
+    pep_server_unpublish();
 }
 
 void pep_hook_process_init(void) {

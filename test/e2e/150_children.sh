@@ -85,6 +85,16 @@ is "PROFEP_CHILDREN=none: a forked child has one thread" \
 kill "$child"
 host_stop
 
+# -- ends
+
+host /usr/bin/python3 -c 'import os, signal, time
+signal.signal(signal.SIGTERM, lambda *unused: os._exit(4))
+time.sleep(60)'
+check "a run file is there" test -e "$RUNDIR/$HOST_PID.json"
+host_stop
+is "_exit: status" "$HOST_STATUS" 4
+check "_exit: the run file is gone" test ! -e "$RUNDIR/$HOST_PID.json"
+
 # -- storms
 
 # shellcheck disable=SC2016
