@@ -7,6 +7,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -43,6 +44,7 @@ struct talk {
     struct pep_client client;
     struct pep_exchange exchange;
     struct slot *slot;
+    bool is_body_asked;
 };
 
 static struct slot slots[PEP_SERVER_CONNECTIONS_MAX];
@@ -55,8 +57,16 @@ static int send_bytes(struct pep_sink *sink, const void *bytes, size_t count) {
     return pep_wire_send(CONTAINER(sink, struct talk, sink)->slot->wire, bytes, count);
 }
 
+/* Some clients hold a body back until they are told that it is wanted (RFC 9110 10.1.1). */
 static long read_body(struct pep_exchange *exchange, void *to, size_t max) {
-    return pep_wire_read_body(CONTAINER(exchange, struct talk, exchange)->slot->wire, to, max);
+    static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
+    struct talk *talk = CONTAINER(exchange, struct talk, exchange);
+    const char *expect = pep_request_header(exchange->request, "Expect", NULL);
+    if (!talk->is_body_asked && !exchange->request->is_old && expect &&
+        strcasecmp(expect, "100-continue") == 0)
+        pep_wire_send(talk->slot->wire, go_on, sizeof(go_on) - 1);
+    talk->is_body_asked = true;
+    return pep_wire_read_body(talk->slot->wire, to, max);
 }
 
 /* A client that closed and one that only ended its sending look the same on TCP; like Go we take

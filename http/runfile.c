@@ -27,6 +27,18 @@ static int open_dir(const char *path) {
     return -EPERM;
 }
 
+/* A relative name would mean another place once the program changed its directory. */
+static void make_absolute(int fd, char *path) {
+    char link[40];
+    char found[PATH_MAX];
+    snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+    ssize_t count = readlink(link, found, sizeof(found) - 1);
+    if (path[0] != '/' && count > 0) {
+        found[count] = '\0';
+        memcpy(path, found, (size_t)count + 1);
+    }
+}
+
 /* The directory's descriptor, its name in path. */
 static int find_dir(const char *rundir, const char *runtime_dir, char *path) {
     int fd = -ENOENT;
@@ -131,6 +143,7 @@ int pep_runfile_write(const char *rundir, const char *runtime_dir,
     int dir = find_dir(rundir, runtime_dir, dir_path);
     if (dir < 0)
         return dir;
+    make_absolute(dir, dir_path);
     snprintf(temporary, sizeof(temporary), ".%d.json.new", pep_os_getpid());
     snprintf(name, sizeof(name), "%d.json", pep_os_getpid());
     unlinkat(dir, temporary, 0); /* of a process that died and had our pid */

@@ -23,9 +23,11 @@
 #define STOP_NS 50000000ull
 #define JOIN_NS 10000000ull /* of these, kept for the listening thread */
 #define RETRY_NS 1000000000ull
-#define SETTLE_NS 2000000ull /* a program that ends sooner pays for a thread, not for a listener */
-/* Without a free descriptor accept(2) leaves the client in the queue and poll(2) returns at once:
- * this pause is what keeps the loop from spinning. */
+#define RETRY_DOUBLINGS 6
+#define SETTLE_NS 2000000ull /* a program that ends sooner pays for a thread, not for a listener \
+                              */
+/* Without a free descriptor accept(2) leaves the client in the queue and poll(2) returns at once;
+ * so it is with a filter of system calls. This pause is what keeps the loop from spinning. */
 #define STARVED_NS 100000000ull
 
 static struct {
@@ -97,17 +99,17 @@ static int open_listener(void) {
     return 0;
 }
 
-/* Until there is a listener, or the process ends. */
+/* Until there is a listener, or the process ends; less and less often. */
 static void open_until_done(void) {
     int said = 0;
-    while (!is_stopping()) {
+    for (unsigned tries = 0; !is_stopping(); tries++) {
         int error = open_listener();
         if (!error)
             return;
         if (error != said)
             pep_log("cannot listen on %s: %s", server.options.listen, strerrordesc_np(-error));
         said = error;
-        pause_ns(RETRY_NS);
+        pause_ns(RETRY_NS << (tries < RETRY_DOUBLINGS ? tries : RETRY_DOUBLINGS));
     }
 }
 
@@ -132,10 +134,22 @@ static void keep_listener(void) {
     }
 }
 
+/* Anything but these stays as it is, and poll(2) would return at once. */
+static bool is_passing(int error) {
+    return error == EAGAIN || error == EINTR || error == ECONNABORTED;
+}
+
 static void accept_one(void) {
     int number = accept4(server.listener.number, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (number < 0 && errno == EINVAL && !is_stopping()) {
+        /* Shut down by somebody who shares it, a child without our fork handler. */
+        pep_fd_drop(&server.listener);
+        pep_fd_drop(&server.spare);
+        open_until_done();
+        return;
+    }
     if (number < 0) {
-        if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+        if (!is_passing(errno))
             pause_ns(STARVED_NS);
         return;
     }
@@ -151,8 +165,11 @@ static void accept_forever(void) {
     while (!is_stopping()) {
         struct pollfd poll_fds[] = {{.fd = server.listener.number, .events = POLLIN},
                                     {.fd = server.spare.number, .events = POLLIN}};
-        if (poll(poll_fds, 2, -1) <= 0)
+        if (poll(poll_fds, 2, -1) < 0) {
+            if (errno != EINTR)
+                pause_ns(STARVED_NS);
             continue;
+        }
         if (!is_stopping())
             keep_listener();
         pep_connections_wait_free();

@@ -84,11 +84,29 @@ static void test_bad_rundirs(void **state) {
     unlink(link);
 }
 
+static void test_relative_rundir(void **state) {
+    (void)state;
+    struct pep_runfile content = {.target = "x"};
+    struct pep_runfile_handle handle;
+    assert_int_equal(chdir(dir), 0);
+    assert_int_equal(pep_runfile_write("relative", NULL, &content, &handle), 0);
+    assert_int_equal(handle.path[0], '/');
+    assert_int_equal(chdir("/"), 0);
+    assert_int_equal(access(handle.path, F_OK), 0);
+    char path[PATH_MAX];
+    strcpy(path, handle.path);
+    pep_runfile_remove(&handle);
+    assert_int_equal(access(path, F_OK), -1);
+    snprintf(path, sizeof(path), "%s/relative", dir);
+    assert_int_equal(rmdir(path), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_grammar),
         cmocka_unit_test(test_urls),
         cmocka_unit_test(test_bad_rundirs),
+        cmocka_unit_test(test_relative_rundir),
     };
     if (!mkdtemp(dir))
         return 1;

@@ -361,6 +361,34 @@ static void test_listener_replaced(void **state) {
     close(pair[1]);
 }
 
+/* A forked child without our handler shares the socket; what it does to it is noticed. */
+static void test_listener_shut_down(void **state) {
+    (void)state;
+    NOT_UNDER_TSAN();
+    char url[PEP_LISTEN_URL_BYTES];
+    int numbers[4], status = 0;
+    snprintf(url, sizeof(url), "%s", start(":0"));
+    listeners(numbers);
+    assert_int_equal(shutdown(numbers[0], SHUT_RDWR), 0);
+    for (int i = 0; i < 500 && status != 200; i++) {
+        status = ask(url);
+        if (status != 200)
+            pep_os_sleep_ns(10000000);
+    }
+    assert_int_equal(status, 200);
+}
+
+static void test_body_is_wanted(void **state) {
+    (void)state;
+    int status = ask_raw(start(":0"), "POST /debug/pprof/symbol HTTP/1.1\r\nHost: localhost\r\n"
+                                      "Expect: 100-continue\r\nContent-Length: 0\r\n\r\n");
+    assert_int_equal(status, 100);
+    assert_non_null(strstr(reply, "\r\n\r\nHTTP/1.1 200 OK\r\n"));
+    status = ask_raw(pep_server_url(), "POST /debug/pprof/symbol HTTP/1.1\r\nHost: evil\r\n"
+                                       "Expect: 100-continue\r\nContent-Length: 9\r\n\r\n");
+    assert_int_equal(status, 403);
+}
+
 /* -- ends ----------------------------------------------------------------------------------- */
 
 static void test_stop_with_readers(void **state) {
@@ -440,6 +468,8 @@ int main(void) {
         TEST(test_descriptors),
         TEST(test_listener_closed),
         TEST(test_listener_replaced),
+        TEST(test_listener_shut_down),
+        TEST(test_body_is_wanted),
         TEST(test_stop_with_readers),
         TEST(test_readers_make_room),
         TEST(test_fork),
