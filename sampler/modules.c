@@ -102,6 +102,10 @@ PEP_SIGNAL_SAFE uint32_t pep_modules_generation(void) {
     return pep_load_relaxed(&generation);
 }
 
+PEP_SIGNAL_SAFE uint32_t pep_modules_version(void) {
+    return (uint32_t)pep_load_relaxed(&newest);
+}
+
 PEP_SIGNAL_SAFE bool pep_modules_is_own(uintptr_t pc) {
     return pc - pep_load_relaxed(&own_start) <
            pep_load_relaxed(&own_limit) - pep_load_relaxed(&own_start);

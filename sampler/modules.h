@@ -68,6 +68,8 @@ PEP_SIGNAL_SAFE void pep_modules_note_unknown(void);
 PEP_SIGNAL_SAFE const struct pep_module *pep_modules_find(uintptr_t pc);
 /* Rises whenever an object was unloaded; frame rules learnt before must be checked again. */
 PEP_SIGNAL_SAFE uint32_t pep_modules_generation(void);
+/* Rises with every refresh; what was found out about code without an object is good until then. */
+PEP_SIGNAL_SAFE uint32_t pep_modules_version(void);
 /* True inside libprofep.so's code; false before the first refresh. */
 PEP_SIGNAL_SAFE bool pep_modules_is_own(uintptr_t pc);
 /* [*start, *limit) of that code; 0, 0 when there is none. */

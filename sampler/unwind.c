@@ -78,8 +78,6 @@ PEP_SIGNAL_SAFE static bool leave_signal(struct walk *walk) {
 }
 
 PEP_SIGNAL_SAFE static bool leave_blind(struct walk *walk) {
-    if (pep_guess_is_sigreturn(walk->memory, walk->frame.pc))
-        return leave_signal(walk);
     if (!pep_guess_caller(walk->memory, walk->is_exact, &walk->frame)) {
         /* psABI 3.4.1: the deepest frame is marked by a BP of zero. Go's stacks end so. */
         walk->is_complete = !walk->is_exact && walk->frame.bp == 0;
@@ -120,7 +118,8 @@ PEP_SIGNAL_SAFE static bool leave_odd(struct walk *walk, uintptr_t lookup) {
  * else's code. libc's says so in its call frame information; others are known by their bytes, and
  * kept out of the table, where the address before them belongs to that other code. */
 PEP_SIGNAL_SAFE static bool is_bare_trampoline(struct walk *walk) {
-    return !walk->is_exact && pep_guess_is_sigreturn(walk->memory, walk->frame.pc) &&
+    return !walk->is_exact && !pep_guess_is_confirmed(walk->frame.pc) &&
+           pep_guess_is_sigreturn(walk->memory, walk->frame.pc) &&
            !pep_guess_is_after_call(walk->memory, walk->frame.pc);
 }
 

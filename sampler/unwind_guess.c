@@ -1,6 +1,7 @@
 #include "sampler/unwind_guess.h"
 
 #include "sampler/modules.h"
+#include "sampler/rt/atomics.h"
 #include "sampler/rt/os.h"
 
 #define FRAME_BYTES_MAX (1 << 20) /* a frame larger than this is not believed */
@@ -33,15 +34,38 @@ PEP_SIGNAL_SAFE bool pep_guess_is_after_call(struct pep_unwind_memory *memory, u
     return false;
 }
 
+/* Return addresses that were confirmed, by the version of the module table: reading code takes a
+ * system call, and stacks of generated code show the same addresses again and again. A word is
+ * address and version together; a newer one takes the place of an older. */
+#define CONFIRMED_LOG2 12
+static uint64_t confirmed[1 << CONFIRMED_LOG2];
+
+PEP_SIGNAL_SAFE static uint64_t *confirmed_place(uintptr_t address) {
+    return &confirmed[address * UINT64_C(0x9e3779b97f4a7c15) >> (64 - CONFIRMED_LOG2)];
+}
+
+PEP_SIGNAL_SAFE static uint64_t confirmed_word(uintptr_t address) {
+    return (address & ((UINT64_C(1) << 48) - 1)) | (uint64_t)pep_modules_version() << 48;
+}
+
+PEP_SIGNAL_SAFE bool pep_guess_is_confirmed(uintptr_t address) {
+    return pep_load_relaxed(confirmed_place(address)) == confirmed_word(address);
+}
+
 /* JIT code made since the last refresh is not in the table; near the frame it is believed. */
 PEP_SIGNAL_SAFE static bool is_return_address(struct pep_unwind_memory *memory, uintptr_t address,
                                               uintptr_t pc) {
     if (address < 4096 || pep_unwind_is_direct(memory, address))
         return false;
+    if (pep_guess_is_confirmed(address))
+        return true;
     bool is_near = address - pc + NEAR_BYTES < 2 * (uintptr_t)NEAR_BYTES;
     if (!pep_modules_is_executable(address - 1) && !(is_near && pep_modules_find(pc) == NULL))
         return false;
-    return pep_guess_is_after_call(memory, address);
+    if (!pep_guess_is_after_call(memory, address))
+        return false;
+    pep_store_relaxed(confirmed_place(address), confirmed_word(address));
+    return true;
 }
 
 /* BP points to the saved BP, the return address lies above it. */

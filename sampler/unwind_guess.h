@@ -3,10 +3,10 @@
  *
  * Model:   a guess is taken only when the memory confirms it: the return address points into
  *          executable memory, behind a call instruction, and lies on the stack above.
- * Writers: -
+ * Writers: any walk; single words.  [signal]
  * Readers: the walk.  [signal]
- * Memory:  none.
- * When full: -
+ * Memory:  32 KiB of confirmed return addresses, touched as they are met.
+ * When full: the older address is confirmed again when it is met again.
  */
 #ifndef PEP_SAMPLER_UNWIND_GUESS_H
 #define PEP_SAMPLER_UNWIND_GUESS_H
@@ -19,6 +19,8 @@
 
 /* True when the instruction that ends at address is a call. */
 PEP_SIGNAL_SAFE bool pep_guess_is_after_call(struct pep_unwind_memory *memory, uintptr_t address);
+/* True when a walk found address to be a return address, in this version of the module table. */
+PEP_SIGNAL_SAFE bool pep_guess_is_confirmed(uintptr_t address);
 /* Replaces frame by its caller's. is_leaf: the frame was interrupted, so it may not have set BP
  * up. False when nothing on the stack is convincing. */
 PEP_SIGNAL_SAFE bool pep_guess_caller(struct pep_unwind_memory *memory, bool is_leaf,

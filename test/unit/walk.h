@@ -26,6 +26,13 @@
 #define WALK_FUNCTION_BYTES 256
 #endif
 
+/* ThreadSanitizer runs handlers later, from elsewhere: backtrace(3) sees another stack then. */
+#if defined(__SANITIZE_THREAD__)
+#define WALK_IS_DEFERRED 1
+#else
+#define WALK_IS_DEFERRED 0
+#endif
+
 struct walk_result {
     uintptr_t pcs[PEP_UNWIND_DEPTH_MAX];
     int count;
