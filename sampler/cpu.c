@@ -268,10 +268,6 @@ static int choose_signal(int wanted) {
     return -EBUSY;
 }
 
-void pep_cpu_use_engine(enum pep_cpu_choice engine) {
-    choice = engine;
-}
-
 int pep_cpu_init(const struct pep_cpu_options *options) {
     if (pep_cpu.signal != 0)
         return 0;
@@ -279,7 +275,7 @@ int pep_cpu_init(const struct pep_cpu_options *options) {
     int r = sig < 0 ? sig : pep_cpu_handler_install(sig);
     if (r < 0)
         return r;
-    pep_cpu_use_engine(options->engine);
+    choice = options->engine;
     pep_store_release(&pep_cpu.signal, sig);
     return 0;
 }

@@ -20,7 +20,7 @@
 #define SOON_NS 10000
 #define CALIBRATE_NS 2000000
 #define CLOCK_EVERY 16 /* samples at most between two readings of the clock */
-#define SLACK_NS 15000 /* from the event to the handler, when nobody else ran between */
+#define SLACK_NS 15000 /* between event and handler, when nobody else ran */
 /* To change an event's period cancels and starts the kernel's timer: 0.6 us, in some virtual
  * machines 11. So it is not done more than every 4 ms. */
 #define REDRAW_HZ 250
@@ -46,8 +46,8 @@ PEP_SIGNAL_SAFE uint64_t pep_cpu_now(struct pep_thread *thread) {
     thread->last_tsc = tsc;
     if (is_known && thread->engine == PEP_ENGINE_PERF && thread->unread < CLOCK_EVERY) {
         uint64_t passed = ticks * pep_load_relaxed(&ns_per_tick) >> 32;
-        uint64_t beyond = passed - thread->delay_ns; /* wraps when it is less: then not near */
-        if (beyond < SLACK_NS + thread->delay_ns / 64) {
+        uint64_t slack = SLACK_NS + thread->delay_ns / 64;
+        if (passed - thread->delay_ns + slack < 2 * slack) {
             thread->unread++;
             return thread->last_cpu_ns + passed;
         }

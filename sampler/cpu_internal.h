@@ -52,11 +52,6 @@ PEP_SIGNAL_SAFE void pep_cpu_timer_next(struct pep_thread *thread, uint64_t dela
  * the host's. */
 PEP_SIGNAL_SAFE struct pep_thread *pep_cpu_timer_thread(const void *value, bool *is_ours);
 void pep_cpu_timer_limits(void);
-/* What the signals of a thread's timer carry. */
-PEP_HOOK_SAFE void *pep_cpu_timer_value(const struct pep_thread *thread);
-/* For windows to come; PEP_CPU_AUTO after init unless its options say otherwise. */
-void pep_cpu_use_engine(enum pep_cpu_choice engine);
-
 /* Either engine. */
 PEP_SIGNAL_SAFE void pep_cpu_next(struct pep_thread *thread, uint64_t delay_ns);
 /* cpu_clock.c. now: the thread's CPU clock, on itself, in its handler. schedule: from now to the

@@ -58,7 +58,7 @@ PEP_SIGNAL_SAFE void pep_cpu_timer_next(struct pep_thread *thread, uint64_t dela
         set(thread->timer_id, delay_ns < MIN_NS ? MIN_NS : delay_ns, NS_PER_SECOND / hz);
 }
 
-PEP_HOOK_SAFE void *pep_cpu_timer_value(const struct pep_thread *thread) {
+PEP_HOOK_SAFE static void *value_of(const struct pep_thread *thread) {
     return (void *)(COOKIE << 48 | (uint64_t)thread->armed_serial << 16 | pep_thread_index(thread));
 }
 
@@ -75,7 +75,7 @@ PEP_HOOK_SAFE int pep_cpu_timer_arm(struct pep_thread *thread, uint64_t delay_ns
         event.sigev_notify = SIGEV_THREAD_ID;
         event.sigev_signo = pep_cpu.signal;
         event.sigev_notify_thread_id = thread->tid;
-        event.sigev_value.sival_ptr = pep_cpu_timer_value(thread);
+        event.sigev_value.sival_ptr = value_of(thread);
         r = pep_os_timer_create(pep_os_thread_cpu_clock(thread->tid), &event, &id);
     }
     if (r < 0) {
