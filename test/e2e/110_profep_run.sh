@@ -50,8 +50,11 @@ check "its table is the library's" diff "$TMP/table.txt" "$TMP/carried.txt"
 is "its version is the library's" "$("$RUN" --version)" \
     "profep-run $(sed -n 's/^#define PEP_VERSION "\(.*\)"/\1/p' "$ROOT/http/version.h")"
 while IFS='|' read -r variable kind accepted _ flags _ _; do
+    matches "the manual tells $variable" "$(cat "$ROOT/scripts/man/profep-run.1")" "($variable)"
     for flag in $flags; do
         matches "help tells $flag" "$("$RUN" --help)" "$flag"
+        matches "the manual tells $flag" "$(sed 's/\\-/-/g' "$ROOT/scripts/man/profep-run.1")" \
+            "${flag}[ \"]"
         value=text
         [ "$kind" = NUMBER ] && value=${accepted##*..}
         [ "$kind" = CHOICE ] && value=${accepted%%,*}

@@ -33,6 +33,11 @@ matches "exec: the old program's file was written before" "$(cat "$TMP/exec.ways
     ' burn$'
 check "exec: the new program has a file too" test -s "$TMP/exec.dash.txt" -o -s "$TMP/exec.sh.txt"
 
+# The parent of daemon(3) ends at once; the file is the daemon's when that ends.
+is "daemon: status" "$(status run -o "$TMP/daemon.collapsed" "$PROGS/ways_out" daemon)" 0
+check "daemon: its file shows what it did" \
+    within 10 grep -q burn_as_daemon "$TMP/daemon.collapsed"
+
 is "kill: status is the kernel's" "$(status run -o "$TMP/kill.txt" "$PROGS/ways_out" kill)" 137
 
 # A file for each process.
