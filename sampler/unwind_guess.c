@@ -68,15 +68,20 @@ PEP_SIGNAL_SAFE static bool is_return_address(struct pep_unwind_memory *memory, 
     return true;
 }
 
-/* BP points to the saved BP, the return address lies above it. */
+/* BP points to the saved BP, the return address lies above it. A saved BP of zero marks the first
+ * frame (psABI 3.4.1); what Go keeps above it was not pushed by a call. */
 PEP_SIGNAL_SAFE static bool follow_bp(struct pep_unwind_memory *memory,
                                       struct pep_learner_frame *frame) {
     uintptr_t bp = frame->bp, saved, address;
     if (bp < frame->sp || bp - frame->sp > FRAME_BYTES_MAX || bp % 8 != 0)
         return false;
-    if (!pep_unwind_load(memory, bp, &saved) || !pep_unwind_load(memory, bp + 8, &address) ||
-        !is_return_address(memory, address, frame->pc))
+    if (!pep_unwind_load(memory, bp, &saved) || !pep_unwind_load(memory, bp + 8, &address))
         return false;
+    if (!is_return_address(memory, address, frame->pc)) {
+        if (saved == 0)
+            frame->bp = 0; /* the first frame, as below */
+        return false;
+    }
     *frame = (struct pep_learner_frame){.pc = address, .sp = bp + 16, .bp = saved};
     return true;
 }
@@ -103,6 +108,9 @@ PEP_SIGNAL_SAFE static bool follow_sp(struct pep_unwind_memory *memory, bool is_
             !is_return_address(memory, address, frame->pc) ||
             (is_certain && !is_call_of(memory, address, frame->pc)))
             continue;
+        /* BP already set up just below it: the caller's was pushed there. */
+        if (frame->bp == at - 8 && !pep_unwind_load(memory, at - 8, &frame->bp))
+            return false;
         frame->pc = address;
         frame->sp = at + 8;
         return true;

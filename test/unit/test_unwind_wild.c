@@ -98,6 +98,10 @@ static void drop(generated code) {
     munmap((char *)code - 64, PAGE);
 }
 
+NOINLINE static int calls_generated(generated code, void *callback, void *argument) {
+    return code(callback, argument) + 1;
+}
+
 static void generated_frames_are_followed_by_their_frame_pointer(void **state) {
     (void)state;
     generated outer = generate(with_frame, sizeof(with_frame));
@@ -106,12 +110,12 @@ static void generated_frames_are_followed_by_their_frame_pointer(void **state) {
         /* Code made after the last refresh is believed when it is near. */
         if (is_known)
             assert_int_equal(pep_modules_refresh(), 0);
-        sink = outer((void *)inner, (void *)walk_trap);
+        sink = calls_generated(outer, (void *)inner, (void *)walk_trap);
         assert_true(pep_modules_is_stale() == !is_known);
         assert_false(walk_last.is_partial);
         assert_true(walk_has((void *)inner));
         assert_true(walk_has((void *)outer));
-        assert_true(walk_has(generated_frames_are_followed_by_their_frame_pointer));
+        assert_true(walk_has(calls_generated));
     }
     drop(inner);
     drop(outer);
@@ -126,6 +130,25 @@ static void generated_code_without_frames_ends_the_walk(void **state) {
     assert_true(walk_last.is_partial);
     assert_true(walk_has((void *)code));
     drop(code);
+    assert_int_equal(pep_modules_refresh(), 0);
+}
+
+/* push %rbp; mov %rsp,%rbp; int3; pop %rbp; ret, called by code with a frame. */
+static void a_frame_just_set_up_keeps_its_callers(void **state) {
+    static const unsigned char just_set_up[] = {0x55, 0x48, 0x89, 0xe5, 0xcc, 0x5d, 0xc3};
+    struct sigaction action = {.sa_sigaction = on_int3, .sa_flags = SA_SIGINFO};
+    (void)state;
+    generated outer = generate(with_frame, sizeof(with_frame));
+    generated inner = generate(just_set_up, sizeof(just_set_up));
+    assert_int_equal(pep_modules_refresh(), 0);
+    sigaction(SIGTRAP, &action, NULL);
+    sink = calls_generated(outer, (void *)inner, NULL);
+    assert_false(walk_last.is_partial);
+    assert_true(walk_has((void *)inner));
+    assert_true(walk_has((void *)outer));
+    assert_true(walk_has(calls_generated));
+    drop(inner);
+    drop(outer);
     assert_int_equal(pep_modules_refresh(), 0);
 }
 
@@ -323,6 +346,7 @@ int main(void) {
         cmocka_unit_test_setup(the_caller_of_a_bare_leaf_is_found, know_stack),
         cmocka_unit_test_setup(bare_code_with_a_frame_pointer_is_left, know_stack),
         cmocka_unit_test_setup(generated_frames_are_followed_by_their_frame_pointer, know_stack),
+        cmocka_unit_test_setup(a_frame_just_set_up_keeps_its_callers, know_stack),
         cmocka_unit_test_setup(generated_code_without_frames_ends_the_walk, know_stack),
         cmocka_unit_test_setup(an_unknown_signal_trampoline_is_recognised, know_stack),
         cmocka_unit_test_setup(a_coroutine_is_walked_as_far_as_its_stack_goes, know_stack),
