@@ -20,6 +20,7 @@ struct builder {
     struct pep_index index;
     struct entry **entries; /* [0] is the root */
     size_t count, capacity;
+    uint32_t count_type;
     bool has_threads;
 };
 
@@ -130,12 +131,16 @@ static bool descend_thread(struct builder *builder, struct path *path,
 }
 
 static bool add_sample(struct builder *builder, const struct pep_sample *sample) {
-    struct path path = {.weight = sample->values[builder->options->value],
-                        .samples = sample->values[0]};
-    if (path.weight <= 0 && path.samples <= 0)
+    int64_t own[PEP_PROFILE_VALUES_MAX] = {0};
+    bool is_empty = true;
+    for (uint32_t i = 0; i < builder->places.profile->type_count; i++) {
+        own[i] = sample->values[i] > 0 ? sample->values[i] : 0;
+        is_empty = is_empty && own[i] == 0;
+    }
+    if (is_empty)
         return true;
-    path.weight = path.weight > 0 ? path.weight : 0;
-    path.samples = path.samples > 0 ? path.samples : 0;
+    struct path path = {.weight = own[builder->options->value],
+                        .samples = own[builder->count_type]};
     struct pep_calltree_node *root = &builder->entries[0]->node;
     root->total += path.weight;
     root->count_total += path.samples;
@@ -149,7 +154,10 @@ static bool add_sample(struct builder *builder, const struct pep_sample *sample)
     }
     if (path.at == start && !descend_place(builder, &path, PEP_PC_UNKNOWN))
         return false;
-    builder->entries[path.at]->node.self += path.weight;
+    struct pep_calltree_node *leaf = &builder->entries[path.at]->node;
+    leaf->self += path.weight;
+    for (uint32_t i = 0; i < PEP_PROFILE_VALUES_MAX; i++)
+        leaf->own[i] += own[i];
     return true;
 }
 
@@ -191,6 +199,12 @@ static bool begin(struct builder *builder, const struct pep_profile *profile) {
     return true;
 }
 
+uint32_t pep_calltree_count_type(const struct pep_profile *profile, uint32_t value) {
+    const char *unit = profile->types[value].unit;
+    bool is_count = unit != NULL && strcmp(unit, "count") == 0;
+    return value > 0 && !is_count ? value - 1 : value;
+}
+
 struct pep_calltree_node *pep_calltree_build(struct pep_arena *arena,
                                              const struct pep_profile *profile,
                                              struct pep_symbolizer *symbolizer,
@@ -200,6 +214,7 @@ struct pep_calltree_node *pep_calltree_build(struct pep_arena *arena,
         return NULL;
     builder->arena = arena;
     builder->options = options;
+    builder->count_type = pep_calltree_count_type(profile, options->value);
     pep_places_init(&builder->places, arena, profile, symbolizer);
     if (!begin(builder, profile))
         return NULL;

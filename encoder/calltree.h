@@ -22,9 +22,10 @@ struct pep_calltree_node {
     const char *module;  /* base name of the mapping, "" when none */
     const char *file;    /* NULL when not known */
     int64_t total, self; /* of the chosen value type */
-    int64_t count_total; /* of value type 0 (samples) */
-    struct pep_calltree_node *children; /* first child, sorted by name */
-    struct pep_calltree_node *next;     /* next sibling */
+    int64_t count_total; /* of the type that counts what the chosen one measures */
+    int64_t own[PEP_PROFILE_VALUES_MAX]; /* self, of every value type */
+    struct pep_calltree_node *children;  /* first child, sorted by name */
+    struct pep_calltree_node *next;      /* next sibling */
     uint32_t child_count;
     bool is_thread; /* a level made for the thread, not a frame */
     bool is_inlined;
@@ -41,6 +42,10 @@ struct pep_calltree_node *pep_calltree_build(struct pep_arena *arena,
                                              const struct pep_profile *profile,
                                              struct pep_symbolizer *symbolizer,
                                              const struct pep_calltree_options *options);
+
+/* The type that counts what value measures: samples for time, objects for space. value itself
+ * where it is a count. */
+uint32_t pep_calltree_count_type(const struct pep_profile *profile, uint32_t value);
 
 /* What a walk tells: path[0] is the root, path[depth] the node. leave comes after the node's
  * children and may be NULL. */

@@ -30,6 +30,10 @@ void pep_encode_pprof(const struct pep_encode_job *job);
 void pep_encode_collapsed(const struct pep_encode_job *job);
 /* A table like `top`: flat, flat%, sum%, cum, cum%, function; header with totals and comments. */
 void pep_encode_text(const struct pep_encode_job *job);
+/* A heap profile with values as sampled (types inuse_objects, inuse_space, alloc_objects,
+ * alloc_space, any of them) as `go tool pprof`, the perl pprof and people read it; comments and
+ * mappings at the end. */
+void pep_encode_legacy(const struct pep_encode_job *job);
 /* The interactive page, one self-contained HTML document. */
 void pep_encode_flame_html(const struct pep_encode_job *job);
 /* A static SVG of the same graph. */

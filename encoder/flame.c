@@ -3,7 +3,7 @@
  *
  * Model:   the page is encoder/assets/flame.html with its style, scripts, title and sample data
  *          replaced. The data is JSON: a table of strings, a table of frames, and the tree as one
- *          flat array in preorder, four numbers a node: frame, children, own samples, own value.
+ *          flat array in preorder: frame, children, and what it used itself of each value type.
  * Writers: the job's writer.  [normal]
  * Readers: a browser; flame_tree.js decodes.
  * Memory:  the job's arena.
@@ -49,7 +49,6 @@ struct frame_key {
 struct page {
     const struct pep_encode_job *job;
     const struct pep_calltree_node *root;
-    uint32_t value;
     struct blob_set strings, frames;
     const struct pep_calltree_node **stack; /* nodes still to write; at most two a level */
     size_t stack_count, stack_capacity;
@@ -148,14 +147,9 @@ static void put_nodes(struct page *page) {
     page->is_failed = page->is_failed || !push(page, page->root);
     while (page->stack_count > 0 && !page->is_failed) {
         const struct pep_calltree_node *node = page->stack[--page->stack_count];
-        uint32_t children = 0;
-        int64_t own_count = node->count_total;
-        for (const struct pep_calltree_node *c = node->children; c != NULL; c = c->next) {
-            children++;
-            own_count -= c->count_total;
-        }
-        pep_write_printf(to, "%s%u,%u,%" PRId64 ",%" PRId64, separator, intern_frame(page, node),
-                         children, own_count, node->self);
+        pep_write_printf(to, "%s%u,%u", separator, intern_frame(page, node), node->child_count);
+        for (uint32_t i = 0; i < page->job->profile->type_count; i++)
+            pep_write_printf(to, ",%" PRId64, node->own[i]);
         separator = ",";
         const struct pep_calltree_node *next = node == page->root ? NULL : node->next;
         page->is_failed = page->is_failed || !push(page, next) || !push(page, node->children);
@@ -208,12 +202,12 @@ static void put_head(const struct page *page) {
                      ",\n\"pid\":%d,\"time_ns\":%" PRId64 ",\"duration_ns\":%" PRId64
                      ",\"period\":%" PRId64 ",\n\"types\":[",
                      profile->pid, profile->time_ns, profile->duration_ns, profile->period);
-    put_type(page, 0);
-    if (page->value != 0) {
-        pep_write_text(to, ",");
-        put_type(page, page->value);
+    for (uint32_t i = 0; i < profile->type_count; i++) {
+        if (i > 0)
+            pep_write_text(to, ",");
+        put_type(page, i);
     }
-    pep_write_text(to, "],\n\"comments\":[");
+    pep_write_printf(to, "],\"value\":%u,\n\"comments\":[", profile->default_type);
     for (uint32_t i = 0; i < profile->comment_count; i++) {
         if (i > 0)
             pep_write_text(to, ",\n");
@@ -312,11 +306,10 @@ static void put_page(struct page *page) {
 void pep_encode_flame_html(const struct pep_encode_job *job) {
     struct page page = {
         .job = job,
-        .value = job->profile->default_type,
         .strings = {.arena = job->arena},
         .frames = {.arena = job->arena},
     };
-    struct pep_calltree_options options = {.value = page.value, .by_thread = true};
+    struct pep_calltree_options options = {.value = job->profile->default_type, .by_thread = true};
     page.root = pep_calltree_build(job->arena, job->profile, job->symbolizer, &options);
     if (page.root == NULL) {
         job->writer->error = job->writer->error != 0 ? job->writer->error : -ENOMEM;

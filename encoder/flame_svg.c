@@ -16,6 +16,7 @@
 #include "encoder/calltree.h"
 #include "encoder/encoders.h"
 #include "encoder/flame_color.h"
+#include "encoder/units.h"
 
 #define WIDTH 1200
 #define SIDE 10
@@ -36,7 +37,7 @@ struct box {
 struct image {
     const struct pep_encode_job *job;
     const struct pep_calltree_node *root;
-    uint32_t value;
+    uint32_t value, count_type;
     uint32_t depth_max;
     uint32_t head_height;
     struct box *stack; /* at most two a level */
@@ -84,19 +85,27 @@ static uint32_t measure_depth(struct image *image) {
     return deepest;
 }
 
-/* A value with its unit, short enough for a line of text. */
-static void put_amount(struct pep_writer *to, int64_t value, const char *unit) {
-    if (unit == NULL || strcmp(unit, "nanoseconds") != 0) {
-        const char *name = unit == NULL || strcmp(unit, "count") == 0 ? "samples" : unit;
-        pep_write_printf(to, "%" PRId64 " %s", value, name);
+/* Two decimals with a point, whatever the host's locale. */
+static void put_number(struct pep_writer *to, double value) {
+    unsigned hundredths = (unsigned)(value * 100 + 0.5);
+    pep_write_printf(to, "%u.%02u", hundredths / 100, hundredths % 100);
+}
+
+/* A value with its unit, short enough for a line of text. A count is told by its type's name:
+ * "12 samples", "3 objects" of "inuse_objects". */
+static void put_amount(struct pep_writer *to, int64_t value, const struct pep_value_type *type) {
+    const char *unit = type->unit != NULL ? type->unit : "count";
+    if (strcmp(unit, "nanoseconds") == 0 || strcmp(unit, "bytes") == 0) {
+        char text[PEP_UNITS_TEXT_MAX];
+        pep_units_format(text, value, unit);
+        size_t digits = strspn(text, "0123456789.");
+        pep_write(to, text, digits);
+        pep_write_printf(to, " %s", text[digits] != '\0' ? text + digits : "B");
         return;
     }
-    if (value >= 1000000000)
-        pep_write_printf(to, "%.2f s", (double)value / 1e9);
-    else if (value >= 1000000)
-        pep_write_printf(to, "%.1f ms", (double)value / 1e6);
-    else
-        pep_write_printf(to, "%.1f \xc2\xb5s", (double)value / 1e3);
+    const char *name = strcmp(unit, "count") == 0 && type->type != NULL ? type->type : unit;
+    const char *last = strrchr(name, '_');
+    pep_write_printf(to, "%" PRId64 " %s", value, last != NULL ? last + 1 : name);
 }
 
 /* Decodes one character, well-formed or not; the bytes it takes, at least 1. */
@@ -140,7 +149,9 @@ static void put_label(struct image *image, const struct box *box, double x, doub
     }
     struct pep_writer *to = image->job->writer;
     uint32_t y = image->head_height + (image->depth_max - box->depth) * ROW + 12;
-    pep_write_printf(to, "<text x=\"%.1f\" y=\"%u\">", x + TEXT_PAD, y);
+    pep_write_text(to, "<text x=\"");
+    put_number(to, x + TEXT_PAD);
+    pep_write_printf(to, "\" y=\"%u\">", y);
     pep_write_xml(to, text);
     pep_write_text(to, name[size] == '\0' ? "</text>" : "\xe2\x80\xa6</text>");
 }
@@ -156,13 +167,14 @@ static void put_tooltip(struct image *image, const struct pep_calltree_node *nod
         pep_write_text(to, ")");
     }
     pep_write_text(to, "\n");
-    if (image->value != 0) {
-        put_amount(to, node->count_total, profile->types[0].unit);
+    if (image->count_type != image->value) {
+        put_amount(to, node->count_total, &profile->types[image->count_type]);
         pep_write_text(to, ", ");
     }
-    put_amount(to, node->total, profile->types[image->value].unit);
-    pep_write_printf(to, ", %.2f%%</title>",
-                     100.0 * (double)node->total / (double)image->root->total);
+    put_amount(to, node->total, &profile->types[image->value]);
+    pep_write_text(to, ", ");
+    put_number(to, 100.0 * (double)node->total / (double)image->root->total);
+    pep_write_text(to, "%</title>");
 }
 
 static void put_box(struct image *image, const struct box *box) {
@@ -175,11 +187,11 @@ static void put_box(struct image *image, const struct box *box) {
     uint32_t y = image->head_height + (image->depth_max - box->depth) * ROW;
     pep_write_text(to, "<g>");
     put_tooltip(image, node);
-    pep_write_printf(to,
-                     "<rect class=\"c%u\" x=\"%.2f\" y=\"%u\" width=\"%.2f\" height=\"%d\" "
-                     "rx=\"%s\"/>",
-                     pep_flame_color_index(kind, node->name), x, y,
-                     width > 1.2 ? width - 0.6 : width, ROW - 1, width > 6 ? "2" : "0");
+    pep_write_printf(to, "<rect class=\"c%u\" x=\"", pep_flame_color_index(kind, node->name));
+    put_number(to, x);
+    pep_write_printf(to, "\" y=\"%u\" width=\"", y);
+    put_number(to, width > 1.2 ? width - 0.6 : width);
+    pep_write_printf(to, "\" height=\"%d\" rx=\"%s\"/>", ROW - 1, width > 6 ? "2" : "0");
     put_label(image, box, x, width);
     pep_write_text(to, "</g>\n");
 }
@@ -231,16 +243,18 @@ static void put_head(struct image *image) {
     pep_write_printf(to, "</text>\n<text class=\"note\" x=\"%d\" y=\"40\">", SIDE);
     if (profile->duration_ns > 0) {
         pep_write_text(to, "Duration ");
-        put_amount(to, profile->duration_ns, "nanoseconds");
+        put_amount(to, profile->duration_ns, &(struct pep_value_type){"time", "nanoseconds"});
         pep_write_text(to, " \xc2\xb7 ");
     }
     if (image->value != 0) {
         pep_write_xml(to, profile->types[image->value].type);
         pep_write_text(to, " ");
-        put_amount(to, image->root->total, profile->types[image->value].unit);
-        pep_write_text(to, " \xc2\xb7 ");
     }
-    put_amount(to, image->root->count_total, profile->types[0].unit);
+    put_amount(to, image->root->total, &profile->types[image->value]);
+    if (image->count_type != image->value) {
+        pep_write_text(to, " \xc2\xb7 ");
+        put_amount(to, image->root->count_total, &profile->types[image->count_type]);
+    }
     pep_write_text(to, image->root->total > 0 ? "</text>\n" : ": nothing to show</text>\n");
     for (uint32_t i = 0; i < profile->comment_count; i++) {
         pep_write_printf(to, "<text class=\"note\" x=\"%d\" y=\"%u\">", SIDE,
@@ -254,6 +268,7 @@ void pep_encode_flame_svg(const struct pep_encode_job *job) {
     struct image image = {
         .job = job,
         .value = job->profile->default_type,
+        .count_type = pep_calltree_count_type(job->profile, job->profile->default_type),
         .head_height = 2 * TITLE_ROW + 8 + job->profile->comment_count * NOTE_ROW,
     };
     struct pep_calltree_options options = {.value = image.value, .by_thread = true};

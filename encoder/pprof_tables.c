@@ -111,11 +111,17 @@ static bool add_location(struct pep_pprof_tables *tables, struct pep_place *plac
     return true;
 }
 
+/* Below 0 only where the profile says that its values are differences. */
+static int64_t value_of(const struct pep_pprof_tables *tables, const struct pep_sample *sample,
+                        uint32_t type) {
+    int64_t value = sample->values[type];
+    return value > 0 || tables->profile->is_signed ? value : 0;
+}
+
 static void merge_into_other(struct pep_pprof_tables *tables, const struct pep_sample *sample) {
     tables->other_count++;
     for (uint32_t i = 0; i < tables->profile->type_count; i++)
-        if (sample->values[i] > 0)
-            tables->other_values[i] += sample->values[i];
+        tables->other_values[i] += value_of(tables, sample, i);
 }
 
 /* How many frames, from the root, a sample shares with the one packed last. */
@@ -184,7 +190,7 @@ static uint64_t values_cost(const struct pep_pprof_tables *tables,
     uint8_t bytes[10];
     uint64_t cost = 0;
     for (uint32_t i = 0; i < tables->profile->type_count; i++)
-        cost += pep_varint(bytes, (uint64_t)sample->values[i]);
+        cost += pep_varint(bytes, (uint64_t)value_of(tables, sample, i));
     return cost;
 }
 
@@ -210,7 +216,7 @@ static bool add_sample(struct pep_pprof_tables *tables, const struct pep_sample 
     if (!pack_locations(tables, sample->pc_count, &packed->locations))
         return false;
     for (uint32_t i = 0; i < tables->profile->type_count; i++)
-        packed->values[i] = sample->values[i] > 0 ? sample->values[i] : 0;
+        packed->values[i] = value_of(tables, sample, i);
     tables->size_bytes += own_cost + packed->locations.count;
     return true;
 }
@@ -287,7 +293,7 @@ static const void **list_samples(struct pep_pprof_tables *tables, size_t *count)
         const struct pep_sample *sample = &profile->samples[i];
         bool is_zero = true;
         for (uint32_t type = 0; type < profile->type_count; type++)
-            is_zero = is_zero && sample->values[type] <= 0;
+            is_zero = is_zero && value_of(tables, sample, type) == 0;
         if (is_zero)
             continue;
         if (sample->pc_count > tables->depth)

@@ -14,7 +14,7 @@ static const struct scale times[] = {
     {1000000, "ms"},        {1000, "us"},          {1, "ns"},
 };
 static const struct scale sizes[] = {
-    {(int64_t)1 << 40, "TB"}, {1 << 30, "GB"}, {1 << 20, "MB"}, {1 << 10, "kB"}, {1, "B"},
+    {(int64_t)1 << 40, "TiB"}, {1 << 30, "GiB"}, {1 << 20, "MiB"}, {1 << 10, "KiB"}, {1, "B"},
 };
 static const struct scale counts[] = {{1, ""}};
 

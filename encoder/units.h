@@ -1,5 +1,5 @@
 /*
- * Numbers as people read them: "1.23s", "4.50MB", "12.3%", a date.
+ * Numbers as people read them: "1.23s", "4.50MiB", "12.3%", a date.
  *
  * Model:   integers only. libc's own conversions of fractions and times follow the host's
  *          locale, and its time functions take a lock the host may hold.

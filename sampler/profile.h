@@ -56,6 +56,7 @@ struct pep_profile {
     int64_t period;
     int64_t time_ns;     /* CLOCK_REALTIME at the start of the window */
     int64_t duration_ns; /* 0: cumulative */
+    bool is_signed;      /* values are differences and may be below 0 */
     struct pep_sample *samples;
     uint32_t sample_count;
     struct pep_mapping *mappings;

@@ -20,7 +20,7 @@
   const whole = FlameTree.decode(data);
   const threads = FlameTree.threads(whole, frames);
   const MERGED = "*";
-  const start = { q: "", thread: "", view: "top-down", value: data.types.length - 1, orientation: "flame", at: 0 };
+  const start = { q: "", thread: "", view: "top-down", value: data.value, orientation: "flame", at: 0 };
   const state = { ...start };
   let base = whole;          // top-down, of the chosen threads
   let tree = whole;          // what is drawn
@@ -30,7 +30,8 @@
   let hits = null;
 
   // The style chooses by family what a hit looks like.
-  document.documentElement.dataset.family = { mutex: "purple", contention: "purple" }[data.kind] || "hot";
+  const families = { heap: "green", allocs: "green", temporary: "green", mmap: "green", mutex: "purple", contention: "purple" };
+  document.documentElement.dataset.family = families[data.kind] || "hot";
   const graph = new FlameCanvas(
     { scroll: element("scroll"), space: element("space"), canvas: element("canvas") }, frames,
     { light: data.light, dark: data.dark, text: data.text });
@@ -54,7 +55,7 @@
     const unit = data.types[type][1];
     if (unit === "nanoseconds") return scaled(value, [[1e9, "s"], [1e6, "ms"], [1e3, "µs"], [1, "ns"]]);
     if (unit === "bytes") return scaled(value, [[2 ** 30, "GiB"], [2 ** 20, "MiB"], [2 ** 10, "KiB"], [1, "B"]]);
-    const name = unit === "count" ? data.types[type][0] : unit;
+    const name = unit === "count" ? data.types[type][0].replace(/^.*_/, "") : unit;
     return `${whole_number.format(value)}${NBSP}${value === 1 ? name.replace(/s$/, "") : name}`;
   }
 
@@ -65,7 +66,8 @@
 
   function typeName(type) {
     const [name, unit] = data.types[type];
-    if (name === "cpu") return "CPU time";
+    const known = { cpu: "CPU time", inuse_space: "In use", inuse_objects: "Live blocks", alloc_space: "Allocated", alloc_objects: "Allocations" };
+    if (known[name]) return known[name];
     const text = name.replace(/_/g, " ");
     return text.charAt(0).toUpperCase() + text.slice(1) + (unit === "nanoseconds" && !/time|delay/.test(name) ? " time" : "");
   }
@@ -147,7 +149,8 @@
     const before = { ...state };
     Object.assign(state, wanted);
     const isOtherThread = isFirst || before.thread !== state.thread;
-    const isOtherTree = isOtherThread || before.view !== state.view;
+    const isOtherTree = isOtherThread || before.view !== state.view ||
+      (state.view === "bottom-up" && before.value !== state.value);
     if (isOtherThread) {
       const node = threads.find((thread) => frames[whole.frame[thread]].name === state.thread);
       if (node === undefined && state.thread !== MERGED) state.thread = "";
@@ -155,7 +158,7 @@
         : node !== undefined ? FlameTree.only(whole, node) : whole;
       functions = FlameTree.functions(base, frames);
     }
-    if (isOtherTree) tree = state.view === "bottom-up" ? FlameTree.inverted(base, rank) : base;
+    if (isOtherTree) tree = state.view === "bottom-up" ? FlameTree.inverted(base, rank, state.value) : base;
     if (state.at >= tree.count) state.at = 0;
     if (isFirst || before.q !== state.q) search();
     graph.isIcicle = state.orientation === "icicle";
@@ -439,7 +442,8 @@
     tools.addEventListener("change", (event) => {
       const { name, value, type } = event.target;
       if (type !== "radio") return;
-      change(name === "value" ? { value: Number(value) } : name === "view" ? { view: value, at: 0 } : { orientation: value });
+      if (name === "value") change({ value: Number(value), at: state.view === "bottom-up" ? 0 : state.at });
+      else change(name === "view" ? { view: value, at: 0 } : { orientation: value });
     });
     element("reset").addEventListener("click", reset);
     element("more").addEventListener("click", () => { listed += 500; showRows(); });

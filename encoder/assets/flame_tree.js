@@ -34,18 +34,18 @@ const FlameTree = (() => {
     return tree;
   }
 
-  // data.nodes: frame, number of children, own samples, own value; for each node in preorder.
+  // data.nodes: frame, number of children, own value of each type; for each node in preorder.
   function decode(data) {
     const nodes = data.nodes, types = data.types.length;
-    const tree = make(nodes.length / 4, types);
+    const stride = 2 + types, tree = make(nodes.length / stride, types);
     const open = [], left = [];
     for (let i = 0; i < tree.count; i++) {
       while (left.length && left[left.length - 1] === 0) { left.pop(); open.pop(); }
       if (open.length) { tree.parent[i] = open[open.length - 1]; left[left.length - 1]--; }
-      tree.frame[i] = nodes[4 * i];
-      for (let t = 0; t < types; t++) tree.self[t][i] = Math.max(0, nodes[4 * i + 2 + t]);
+      tree.frame[i] = nodes[stride * i];
+      for (let t = 0; t < types; t++) tree.self[t][i] = Math.max(0, nodes[stride * i + 2 + t]);
       open.push(i);
-      left.push(nodes[4 * i + 1]);
+      left.push(nodes[stride * i + 1]);
     }
     return finish(tree);
   }
@@ -100,11 +100,11 @@ const FlameTree = (() => {
       if (node.self === null) node.self = new Array(this.types).fill(0);
       for (let t = 0; t < this.types; t++) node.self[t] += tree.self[t][from];
     }
-    // Siblings stand in the order that compare gives; weight is a node's total of the last type.
-    done(compare) {
+    // Siblings stand in the order that compare gives; weight is a node's total of that type.
+    done(compare, type) {
       for (let i = this.nodes.length - 1; i >= 0; i--) {
         const node = this.nodes[i];
-        if (node.self !== null) node.weight += node.self[this.types - 1];
+        if (node.self !== null) node.weight += node.self[type];
         if (node.parent !== null) node.parent.weight += node.weight;
       }
       const out = make(this.nodes.length, this.types);
@@ -133,12 +133,12 @@ const FlameTree = (() => {
       }
       out.charge(place[i], tree, i);
     }
-    return out.done((a, b) => rank[a.frame] - rank[b.frame]);
+    return out.done((a, b) => rank[a.frame] - rank[b.frame], 0);
   }
 
-  // Leaves first, the heaviest on the left: each node's own value is carried by the path from it
-  // to its thread.
-  function inverted(tree, rank) {
+  // Leaves first, the heaviest of that type on the left: each node's own value is carried by the
+  // path from it to its thread.
+  function inverted(tree, rank, type) {
     const out = new Growing(tree.types, tree.frame[0]);
     for (let i = 1; i < tree.count; i++) {
       let isUsed = false;
@@ -148,7 +148,7 @@ const FlameTree = (() => {
       for (let up = i; up > 0; up = tree.parent[up]) at = out.child(at, tree.frame[up]);
       out.charge(at, tree, i);
     }
-    return out.done((a, b) => b.weight - a.weight || rank[a.frame] - rank[b.frame]);
+    return out.done((a, b) => b.weight - a.weight || rank[a.frame] - rank[b.frame], type);
   }
 
   // Where each node begins, in the unit of the value; children fill their parent from the left.

@@ -419,7 +419,7 @@ static void test_units(void **state) {
     assert_string_equal(formatted(1235000000, "nanoseconds"), "1.24s");
     assert_string_equal(formatted(90000000000, "nanoseconds"), "1.50mins");
     assert_string_equal(formatted(INT64_MAX, "nanoseconds"), "2562047.79hrs");
-    assert_string_equal(formatted(1536, "bytes"), "1.50kB");
+    assert_string_equal(formatted(1536, "bytes"), "1.50KiB");
     assert_string_equal(formatted(1536, "count"), "1536");
     assert_string_equal(formatted(7, NULL), "7");
     assert_string_equal(percent(1, 3), "33.33%");
