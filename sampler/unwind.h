@@ -7,9 +7,12 @@
  *          through libunwind with accessors that cannot fault.
  * Writers: any thread's signal handler or hook, concurrently.  [signal]
  * Readers: the same.
- * Memory:  the rule table, one mapping made by pep_unwind_init; a scratch block a walk, owned
- *          by the caller (struct pep_unwind_scratch), about 16 KiB.
+ * Memory:  the rule table, one mapping of 4 MiB made by pep_unwind_init, touched as it fills; a
+ *          scratch block a walk, owned by the caller (struct pep_unwind_scratch), 14 KiB.
  * When full: rules are not kept (rule_table_full), walks go on slower.
+ *
+ * Cost, 30 frames of known addresses in a known stack: 8 ns a frame; an address met for the first
+ * time about 4 us; a stack of unknown bounds one system call a page (test/bench/micro_unwind.c).
  *
  * Addresses that come out are look-up addresses: the interrupted PC itself for the innermost
  * frame and for a frame that a signal interrupted, return address - 1 (inside the call) for all

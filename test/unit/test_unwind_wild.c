@@ -31,8 +31,8 @@ static int know_stack(void **state) {
 /* -- code without call frame information ------------------------------------------------------ */
 
 /* Leaves that trap: with the return address on top of the stack, and one word above. */
-int bare_leaf(void);
-int bare_leaf_pushed(void);
+__attribute__((visibility("hidden"))) int bare_leaf(void);
+__attribute__((visibility("hidden"))) int bare_leaf_pushed(void);
 int bare_with_bp(int (*callback)(void));
 __asm__(".text\n.type bare_leaf, @function\nbare_leaf:\nint3\nmov $1, %eax\nret\n"
         ".size bare_leaf, . - bare_leaf\n"
@@ -43,8 +43,8 @@ __asm__(".text\n.type bare_leaf, @function\nbare_leaf:\nint3\nmov $1, %eax\nret\
         "push %rbp\nmov %rsp, %rbp\nsub $48, %rsp\nand $-32, %rsp\ncall *%rdi\nleave\nret\n"
         ".size bare_with_bp, . - bare_with_bp\n");
 
-NOINLINE static int calls_bare_leaf(int (*leaf)(void)) {
-    return leaf() + 1;
+NOINLINE static int calls_bare_leaf(int is_pushed) {
+    return (is_pushed ? bare_leaf_pushed() : bare_leaf()) + 1;
 }
 
 static void on_int3(int sig, siginfo_t *info, void *context) {
@@ -55,11 +55,11 @@ static void on_int3(int sig, siginfo_t *info, void *context) {
 
 static void the_caller_of_a_bare_leaf_is_found(void **state) {
     (void)state;
-    int (*const leaves[])(void) = {bare_leaf, bare_leaf_pushed};
+    int (*const leaves[2])(void) = {bare_leaf, bare_leaf_pushed};
     struct sigaction action = {.sa_sigaction = on_int3, .sa_flags = SA_SIGINFO};
     sigaction(SIGTRAP, &action, NULL);
     for (int i = 0; i < 2; i++) {
-        sink = calls_bare_leaf(leaves[i]);
+        sink = calls_bare_leaf(i);
         assert_false(walk_last.is_partial);
         assert_true(walk_last.pcs[0] - (uintptr_t)leaves[i] < 8);
         assert_true(walk_last.pcs[1] - (uintptr_t)calls_bare_leaf < 64);
