@@ -1,5 +1,6 @@
 #!/bin/sh
 # profep-run: hands over by exec, says where, refuses in one sentence what cannot be preloaded.
+# timeout 300
 # shellcheck source=test/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
 RUN=$ROOT/scripts/profep-run

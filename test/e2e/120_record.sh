@@ -1,6 +1,7 @@
 #!/bin/sh
 # profep-run -o FILE: the whole run's profile is there whichever way the program ends, and the way
 # it ends is its own.
+# timeout 300
 # shellcheck source=test/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
 # shellcheck disable=SC3045 # dash has it

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Signals: whatever a program does with them, it sees what it would see alone, also while it is
 # being profiled at a high rate.
+# timeout 300
 # shellcheck source=test/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
 # shellcheck disable=SC3045 # dash has it

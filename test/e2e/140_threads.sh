@@ -1,5 +1,6 @@
 #!/bin/sh
 # Threads: they begin, end, are cancelled and joined as if nobody watched, also under a profile.
+# timeout 300
 # shellcheck source=test/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
 
@@ -10,7 +11,7 @@ matches "and runs through" "$(tail -n 1 "$TMP/bare.txt")" '^done$'
 compare() {
     what=$1
     shift
-    timeout 50 env LD_PRELOAD="$SO" PROFEP_LISTEN=127.0.0.1:0 PROFEP_RUNDIR="$RUNDIR" "$@" \
+    timeout 120 env LD_PRELOAD="$SO" PROFEP_LISTEN=127.0.0.1:0 PROFEP_RUNDIR="$RUNDIR" "$@" \
         "$PROGS/threads" 100 >"$TMP/preloaded.txt" 2>&1
     is "$what: status" $? 0
     check "$what: output is the same" diff "$TMP/bare.txt" "$TMP/preloaded.txt"

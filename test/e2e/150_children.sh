@@ -1,6 +1,7 @@
 #!/bin/sh
 # Children: forked and exec'ed ones answer for themselves, storms of short ones cost nothing, and
 # PROFEP_CHILDREN=none leaves them alone.
+# timeout 300
 # shellcheck source=test/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
 needs curl jq

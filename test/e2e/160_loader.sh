@@ -1,6 +1,7 @@
 #!/bin/sh
 # The loader: dlopen finds what it finds without us, dlclose closes, and a library that was opened
 # by dlopen instead of preloaded keeps out.
+# timeout 300
 # shellcheck source=test/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
 needs gcc

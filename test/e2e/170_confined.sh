@@ -1,5 +1,6 @@
 #!/bin/sh
 # Programs with raised, dropped or missing rights: nothing happens there that would not happen bare.
+# timeout 300
 # shellcheck source=test/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
 needs gcc
