@@ -135,6 +135,8 @@ UNWIND_INCLUDES := -isystem $(DEPS)/src/libunwind/include \
 $(O)/obj/sampler/unwind%.o: INCLUDES += $(UNWIND_INCLUDES)
 # libunwind's headers assert, and an assertion would end the host.
 $(O)/obj/sampler/unwind%.o: SHAPE += -DNDEBUG
+# What is defined there is not what the compiler knows by these names.
+$(O)/obj/preload/hook_malloc%.o: SHAPE += -fno-builtin
 $(O)/obj/http/%.o: INCLUDES += -isystem $(DEPS)/src/civetweb/src
 
 $(O)/obj/%.o: %.c Makefile | $(GEN_H) $(DEPS_STAMP)

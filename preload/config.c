@@ -56,7 +56,7 @@ static long parse_number(const char *text, const char **end) {
     long number = 0;
     const char *at = text;
     for (; *at >= '0' && *at <= '9'; at++) {
-        if (number < 1000000000)
+        if (number < 10000000000)
             number = number * 10 + (*at - '0');
     }
     *end = at;

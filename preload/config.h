@@ -28,10 +28,16 @@ struct pep_config {
     uint32_t signal;     /* 0: chosen at the start */
     uint32_t cpu_engine; /* enum pep_cpu_choice */
     uint32_t children;   /* 0: descendants are left alone */
+    uint32_t heap;       /* enum pep_config_heap */
+    uint32_t heap_rate;  /* bytes; 0: off */
+    uint32_t live_map;
+    uint32_t live_map_mib;
 };
 
 /* Set by the constructor that wants to be found again below: see init.c. Not a setting. */
 #define PEP_CONFIG_MARK "PROFEP_MARK"
+
+enum pep_config_heap { PEP_CONFIG_HEAP_OFF = 0, PEP_CONFIG_HEAP_SAMPLED, PEP_CONFIG_HEAP_ALL };
 
 extern struct pep_config pep_config;
 

@@ -24,6 +24,7 @@
 #include "preload/environment.h"
 #include "preload/real.h"
 #include "sampler/cpu.h"
+#include "sampler/heap.h"
 #include "sampler/modules.h"
 #include "sampler/rt/arena.h"
 #include "sampler/rt/atomics.h"
@@ -141,6 +142,7 @@ void pep_init_after_fork_child(void) {
     pep_malloc_after_fork();
     pep_modules_after_fork();
     pep_cpu_after_fork_child();
+    pep_heap_after_fork_child();
     pep_threads_after_fork();
     pep_hook_pthread_after_fork_child();
     pep_server_after_fork_child();
@@ -211,6 +213,21 @@ static void prepare_environment(int marked_pid) {
     }
 }
 
+/* A heap that cannot be sampled is no reason to stay asleep. */
+static void watch_heap(void) {
+    if (pep_config.heap == PEP_CONFIG_HEAP_OFF)
+        return;
+    const struct pep_heap_options heap = {.rate_bytes = pep_config.heap_rate,
+                                          .has_live_map = pep_config.live_map != 0,
+                                          .live_map_bytes = (uint64_t)pep_config.live_map_mib << 20,
+                                          .is_recording_all =
+                                              pep_config.heap == PEP_CONFIG_HEAP_ALL};
+    pep_hook_malloc_init();
+    int error = pep_heap_init(&heap);
+    if (error)
+        pep_log("the heap is not sampled: error %d", -error);
+}
+
 static int wake(void) {
     const struct pep_cpu_options cpu = {.engine = (enum pep_cpu_choice)pep_config.cpu_engine,
                                         .signal = (int)pep_config.signal};
@@ -224,6 +241,7 @@ static int wake(void) {
     if (error)
         return error;
     pep_hook_process_init();
+    watch_heap();
     /* release: the hooks see all of the above. */
     pep_store_release(&is_awake, 1);
     return 0;

@@ -40,6 +40,9 @@ PEP_HOOK_SAFE bool pep_init_is_starting_own(void);
 int pep_hook_pthread_init(void);
 void pep_hook_pthread_after_fork_child(void);
 
+/* hook_malloc.c: before the heap is sampled. */
+void pep_hook_malloc_init(void);
+
 /* hook_process.c: the exit that runs no destructor but handlers of its own. */
 void pep_hook_process_init(void);
 /* True when found is our definition of name ("unshare" or "fork"), not somebody else's. */

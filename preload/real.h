@@ -62,6 +62,32 @@
     X(abort, (void), ()) \
     X(exit, (int status), (status))
 
+/* The family of malloc stands apart: dlsym(3) may allocate, so the hooks of these are called
+ * while they are being looked up, and are served from bootstrap memory (hook_malloc_boot.c). */
+#define PEP_REAL_MALLOCS(X) \
+    X(void *, malloc, (size_t size), (size)) \
+    X(void, free, (void *block), (block)) \
+    X(void *, calloc, (size_t count, size_t size), (count, size)) \
+    X(void *, realloc, (void *block, size_t size), (block, size)) \
+    X(void *, memalign, (size_t alignment, size_t size), (alignment, size)) \
+    X(void *, aligned_alloc, (size_t alignment, size_t size), (alignment, size)) \
+    X(int, posix_memalign, (void **to, size_t alignment, size_t size), (to, alignment, size)) \
+    X(void *, valloc, (size_t size), (size)) \
+    X(void *, pvalloc, (size_t size), (size)) \
+    X(size_t, malloc_usable_size, (void *block), (block)) \
+    X(void, free_sized, (void *block, size_t size), (block, size)) \
+    X(void, free_aligned_sized, (void *block, size_t alignment, size_t size), \
+      (block, alignment, size))
+
+struct pep_real_malloc {
+#define PEP_REAL_FIELD(result, name, parameters, arguments) result(*name) parameters;
+    PEP_REAL_MALLOCS(PEP_REAL_FIELD)
+#undef PEP_REAL_FIELD
+};
+
+extern struct pep_real_malloc pep_real_malloc;
+void pep_real_malloc_resolve(void);
+
 struct pep_real {
 #define PEP_REAL_FIELD(result, name, parameters, arguments) result(*name) parameters;
     PEP_REALS(PEP_REAL_FIELD)

@@ -43,6 +43,8 @@ struct pep_heap_state {
 
 /* Constructor, before the first hook records. 0 or -errno (then hooks pass through). */
 int pep_heap_init(const struct pep_heap_options *options);
+/* Why the host's malloc does not come by the hooks: static text, told by the state. */
+void pep_heap_set_unreachable(const char *why);
 void pep_heap_state(struct pep_heap_state *state);
 
 /* A window with a rate of its own: the smallest rate of all open windows and the standing one is

@@ -10,6 +10,10 @@
  * Readers: free (was it sampled?), the heap snapshot, the leak search.
  * Memory:  a reservation of live_map_bytes and a 64-MiB directory, both touched as they fill.
  * When full: blocks in further 4-MiB stretches are not covered; counted live_map_full and told.
+ *
+ * Blocks that have no byte of their own (no map, or not covered) and that a free must notice all
+ * the same, sampled and own ones, are counted in a filter: a byte for all addresses that are equal
+ * modulo 16 MiB. There 0 says "nothing to notice", and anything else "look it up".
  */
 #ifndef PEP_SAMPLER_LIVE_MAP_H
 #define PEP_SAMPLER_LIVE_MAP_H
@@ -22,8 +26,71 @@
 
 enum pep_live { PEP_LIVE_NOTHING = 0, PEP_LIVE_BLOCK = 1, PEP_LIVE_SAMPLED = 2, PEP_LIVE_OWN = 3 };
 
+#define PEP_LIVE_STRETCH_LOG2 22 /* bytes of heap that one directory entry speaks of */
+#define PEP_LIVE_DIRECTORY_ENTRIES (1u << (47 - PEP_LIVE_STRETCH_LOG2))
+#define PEP_LIVE_CHUNK_LOG2 (PEP_LIVE_STRETCH_LOG2 - 4)
+#define PEP_LIVE_CHUNK_BYTES (1u << PEP_LIVE_CHUNK_LOG2)
+#define PEP_LIVE_FILTER_BYTES (1u << 20)
+
+/* Set once, before any chunk is given out. */
+struct pep_live_map {
+    uint16_t *directory; /* stretch -> chunk, 0: not covered. NULL: there is no map */
+    uintptr_t chunks;    /* where chunk 0 would be; the first is 1 */
+};
+extern struct pep_live_map pep_live_map;
+extern uint8_t pep_live_filter[PEP_LIVE_FILTER_BYTES];
+
 /* 0 or -errno: then there is no map and every call answers PEP_LIVE_NOTHING. */
 int pep_live_map_init(uint64_t bound_bytes);
+/* Blocks inside [from, from + size) are nobody's business but the hook's: a free always notices
+ * them. Before init; once. */
+void pep_live_map_reserve(uintptr_t from, size_t size_bytes);
+
+/* The block's own byte, or NULL when it is not covered. */
+static inline uint8_t *pep_live_map_find(uintptr_t block) {
+    const uint16_t *directory = pep_live_map.directory;
+    if (directory == NULL)
+        return NULL;
+    uintptr_t chunk = __atomic_load_n(
+        &directory[block >> PEP_LIVE_STRETCH_LOG2 & (PEP_LIVE_DIRECTORY_ENTRIES - 1)],
+        __ATOMIC_ACQUIRE); /* pairs with the exchange in cover() */
+    if (chunk == 0)
+        return NULL;
+    return (uint8_t *)(pep_live_map.chunks + (chunk << PEP_LIVE_CHUNK_LOG2) +
+                       (block >> 4 & (PEP_LIVE_CHUNK_BYTES - 1)));
+}
+
+/* What a free looks at: the block's own byte or the one it shares in the filter. The second is
+ * never PEP_LIVE_BLOCK. */
+static inline uint8_t *pep_live_map_place(uintptr_t block) {
+    uint8_t *own = pep_live_map_find(block);
+    return own != NULL ? own : &pep_live_filter[block >> 4 & (PEP_LIVE_FILTER_BYTES - 1)];
+}
+
+/* Writes a block down that the map does not cover yet: covers it, or counts it. */
+PEP_HOOK_SAFE void pep_live_map_add_slow(uintptr_t block);
+static inline void pep_live_map_add(uintptr_t block) {
+    uint8_t *own = pep_live_map_find(block);
+    if (pep_likely(own != NULL))
+        __atomic_store_n(own, PEP_LIVE_BLOCK, __ATOMIC_RELAXED);
+    else if (pep_live_map.directory != NULL)
+        pep_live_map_add_slow(block);
+}
+
+/* From now on a free of the block is noticed; what is PEP_LIVE_SAMPLED or PEP_LIVE_OWN. Each mark
+ * wants one unmark, after which nothing starts there. */
+PEP_HOOK_SAFE void pep_live_map_mark(uintptr_t block, enum pep_live what);
+PEP_HOOK_SAFE void pep_live_map_unmark(uintptr_t block);
+
+/* Blocks allocated before there was a map: kept in a short list until init. drop: false when it
+ * was not in the list. */
+PEP_HOOK_SAFE void pep_live_map_keep_early(uintptr_t block);
+PEP_HOOK_SAFE bool pep_live_map_drop_early(uintptr_t block);
+
+/* Blocks allocated where the map does not reach, since the start; a few hundred may be late. */
+uint64_t pep_live_map_uncovered(void);
+/* Bytes of memory that the map has touched. */
+uint64_t pep_live_map_bytes(void);
 /* Calls visit for each block that starts in the map, in address order, until it returns false;
  * the host runs on, so each answer was true a moment ago. The number visited. */
 uint64_t pep_live_map_walk(bool (*visit)(uintptr_t block, enum pep_live what, void *context),

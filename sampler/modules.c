@@ -120,7 +120,7 @@ PEP_HOOK_SAFE bool pep_modules_is_armed(void) {
     return pep_load_relaxed(&newest) != 0;
 }
 
-bool pep_modules_is_stale(void) {
+PEP_HOOK_SAFE bool pep_modules_is_stale(void) {
     return pep_load_relaxed(&is_stale) != 0;
 }
 
@@ -341,6 +341,12 @@ static int scan_and_unlock(void) {
 
 int pep_modules_refresh(void) {
     take_lock();
+    return scan_and_unlock();
+}
+
+PEP_HOOK_SAFE int pep_modules_try_refresh(void) {
+    if (!try_lock())
+        return -EBUSY;
     return scan_and_unlock();
 }
 

@@ -51,6 +51,8 @@ struct pep_module {
 /* Reads the maps again when they changed; cheap enough for every window. 0 or -errno (what was
  * known stays). Bumps the generation when an object went away. */
 int pep_modules_refresh(void);
+/* The same for hooks: -EBUSY at once when somebody reads them already. */
+PEP_HOOK_SAFE int pep_modules_try_refresh(void);
 /* The hook of dlclose calls it after the real one: marks every object that is gone. Does nothing
  * before the first refresh. */
 void pep_modules_closed(void);
@@ -59,7 +61,7 @@ PEP_HOOK_SAFE bool pep_modules_is_armed(void);
 
 /* True when a walk met code that the last refresh did not know: a library that libc loaded by
  * itself (gconv, NSS), new JIT code. Whoever sweeps while a window is open asks, and refreshes. */
-bool pep_modules_is_stale(void);
+PEP_HOOK_SAFE bool pep_modules_is_stale(void);
 /* The walk says so. */
 PEP_SIGNAL_SAFE void pep_modules_note_unknown(void);
 

@@ -87,7 +87,8 @@ static bool contains(const char *text, const char *part) {
     }
 }
 
-static bool is_wanted(const struct pep_sample *sample, const struct pep_profile_filter *filter) {
+bool pep_profile_is_wanted(const struct pep_sample *sample,
+                           const struct pep_profile_filter *filter) {
     if (filter == NULL || filter->thread == NULL || filter->thread[0] == '\0')
         return true;
     int tid = parse_tid(filter->thread);
@@ -95,14 +96,18 @@ static bool is_wanted(const struct pep_sample *sample, const struct pep_profile_
            (sample->thread != NULL && contains(sample->thread, filter->thread));
 }
 
-/* Names are copied once an identity: cells of one thread share them. */
-static const char *name_of(struct pep_arena *arena, const char **names, uint32_t identity) {
+void pep_profile_label_thread(struct pep_arena *arena, const char **names, uint32_t identity,
+                              struct pep_sample *sample) {
+    const struct pep_identity *found = pep_identity_get(identity);
+    if (found == NULL)
+        return;
     if (names[identity] == NULL) {
         char name[16];
         pep_identity_name(identity, name);
         names[identity] = pep_arena_strdup(arena, name);
     }
-    return names[identity];
+    sample->tid = found->tid;
+    sample->thread = names[identity];
 }
 
 static bool fill_sample(struct pep_sample *sample, const struct pep_cell *cell,
@@ -132,12 +137,8 @@ static void fill_samples(struct pep_arena *arena, struct pep_profile *profile,
         struct pep_sample sample;
         if (!fill_sample(&sample, cell, i < before->cell_count ? &before->cells[i] : &zero))
             continue;
-        const struct pep_identity *identity = pep_identity_get((uint32_t)cell->key);
-        if (identity != NULL) {
-            sample.tid = identity->tid;
-            sample.thread = name_of(arena, names, (uint32_t)cell->key);
-        }
-        if (!is_wanted(&sample, filter))
+        pep_profile_label_thread(arena, names, (uint32_t)cell->key, &sample);
+        if (!pep_profile_is_wanted(&sample, filter))
             continue;
         if (!PEP_ARENA_GROW(arena, profile->samples, count, capacity))
             return;

@@ -17,6 +17,14 @@
  * a module are listed only where a sample has an address in them. */
 void pep_profile_fill_mappings(struct pep_arena *arena, struct pep_profile *profile);
 
+/* Gives a sample the tid and name of its thread. names has PEP_IDENTITIES_MAX places, NULL at
+ * first: cells of one thread share a copy. */
+void pep_profile_label_thread(struct pep_arena *arena, const char **names, uint32_t identity,
+                              struct pep_sample *sample);
+/* filter NULL: always. */
+bool pep_profile_is_wanted(const struct pep_sample *sample,
+                           const struct pep_profile_filter *filter);
+
 /* One line of /proc/PID/maps (proc(5)) that is executable: its range and its name ("" when it has
  * none, ended at the line's end). False for others and for what cannot be read. */
 struct pep_maps_range {

@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 
 #include "sampler/cpu.h"
+#include "sampler/heap_hook.h"
 #include "sampler/rt/atomics.h"
 #include "sampler/rt/counters.h"
 #include "sampler/rt/os.h"
@@ -170,6 +171,7 @@ int pep_threads_init(void) {
 
 void pep_thread_become_own(void) {
     is_own = true;
+    pep_heap_thread_become_own();
     if (tables == NULL)
         return;
     bool was_there;

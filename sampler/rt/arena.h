@@ -53,6 +53,8 @@ void *pep_malloc(size_t size_bytes);
 void *pep_calloc(size_t count, size_t size_bytes);
 void *pep_realloc(void *block, size_t size_bytes);
 void pep_free(void *block);
+/* Bytes that fit into a block. */
+size_t pep_malloc_room(const void *block);
 /* Forgets a lock that another thread held when this process was forked. */
 void pep_malloc_after_fork(void);
 

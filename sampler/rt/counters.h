@@ -33,6 +33,11 @@
     X(thread_identities_full, "threads whose samples carry no thread label") \
     X(timer_refused, "threads without a timer because the kernel refused one") \
     X(perf_refused, "threads moved to the timer engine because the kernel refused a perf event") \
+    X(heap_samples, "allocations recorded with their stack") \
+    X(heap_cells_full, "allocations charged to [profep: table full]") \
+    X(heap_live_full, "allocations not followed to their free because the table was full") \
+    X(heap_no_stack, "allocations recorded without their stack") \
+    X(live_map_full, "stretches of 4 MiB that the live map has no room for") \
     X(modules_full, "loaded objects not listed because the table was full") \
     X(signal_foreign, "signals with our number that were not ours, passed on") \
     X(signal_lost, "times the host took our signal's handler away") \

@@ -133,6 +133,10 @@ void pep_free(void *pointer) {
     unlock_heap();
 }
 
+size_t pep_malloc_room(const void *pointer) {
+    return ((const struct block *)pointer - 1)->size_bytes - sizeof(struct block);
+}
+
 void *pep_realloc(void *pointer, size_t size_bytes) {
     if (pointer == NULL)
         return pep_malloc(size_bytes);

@@ -1,0 +1,248 @@
+/*
+ * The malloc family, watched: the host's pointers, results and errno are the real function's.
+ *
+ * Model:   allocations: countdown, real call, live map. Frees: live map, real call; the byte is
+ *          cleared before the real free, for afterwards the address may be another thread's. A
+ *          byte that says more (sampled, own, bootstrap) takes the slow way. operator new and
+ *          strdup arrive through malloc. reallocarray is realloc, as in libc.
+ * Writers: any thread, at any time of its life.  [hook]
+ * Readers: -
+ * Memory:  none of their own.
+ * When full: see heap.h.
+ */
+#include <dlfcn.h>
+#include <errno.h>
+#include <malloc.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include "preload/hook_malloc_own.h"
+#include "preload/init.h"
+#include "preload/real.h"
+#include "sampler/heap.h"
+#include "sampler/heap_hook.h"
+#include "sampler/rt/os.h"
+#include "sampler/thread.h"
+
+#define NOINLINE __attribute__((noinline))
+
+#define real pep_real_malloc
+
+PEP_HOOK_SAFE static inline void *note(void *block, size_t size) {
+    if (pep_likely(block != NULL))
+        pep_live_map_add((uintptr_t)block);
+    else
+        pep_heap_give_back(size);
+    return block;
+}
+
+PEP_HOOK_SAFE static void *note_slow(void *block, size_t size) {
+    if (block == NULL)
+        pep_heap_give_back(size);
+    else if (pep_thread_is_own())
+        pep_live_map_add((uintptr_t)block);
+    else if (!pep_bootstrap_is(block))
+        pep_heap_allocated((uintptr_t)block, size);
+    return block;
+}
+
+/* -- malloc and calloc ---------------------------------------------------------------------- */
+
+PEP_HOOK_SAFE NOINLINE static void *malloc_slow(size_t size) {
+    void *block = pep_thread_is_own() ? pep_own_alloc(size, false) : NULL;
+    return block != NULL ? block : note_slow(real.malloc(size), size);
+}
+
+/* A subtraction, a comparison, two loads and a store above the real one. */
+PEP_EXPORT PEP_HOOK_SAFE void *malloc(size_t size) {
+    if (pep_heap_take(size))
+        return malloc_slow(size);
+    return note(real.malloc(size), size);
+}
+
+PEP_HOOK_SAFE NOINLINE static void *calloc_slow(size_t count, size_t size) {
+    size_t total;
+    if (pep_thread_is_own() && !__builtin_mul_overflow(count, size, &total)) {
+        void *block = pep_own_alloc(total, true);
+        if (block != NULL)
+            return block;
+    }
+    return note_slow(real.calloc(count, size), count * size);
+}
+
+PEP_EXPORT PEP_HOOK_SAFE void *calloc(size_t count, size_t size) {
+    if (pep_heap_take(count * size))
+        return calloc_slow(count, size);
+    return note(real.calloc(count, size), count * size);
+}
+
+/* -- free ----------------------------------------------------------------------------------- */
+
+/* What is left to do by the real function; false when the block was ours. */
+PEP_HOOK_SAFE static bool let_go(void *block) {
+    if (pep_bootstrap_is(block))
+        return false;
+    struct pep_heap_taken taken = pep_heap_take_out((uintptr_t)block);
+    if (taken.what == PEP_LIVE_OWN)
+        pep_own_free(block);
+    else
+        pep_heap_freed(&taken);
+    return taken.what != PEP_LIVE_OWN;
+}
+
+PEP_HOOK_SAFE NOINLINE static void free_slow(void *block) {
+    if (let_go(block))
+        real.free(block);
+}
+
+/* True when the block is not to be noticed any further. */
+PEP_HOOK_SAFE static inline bool is_plain(void *block) {
+    uint8_t *byte = pep_live_map_place((uintptr_t)block);
+    uint8_t what = pep_load_relaxed(byte);
+    if (pep_likely(what == PEP_LIVE_BLOCK))
+        pep_store_relaxed(byte, PEP_LIVE_NOTHING);
+    return what <= PEP_LIVE_BLOCK;
+}
+
+PEP_EXPORT PEP_HOOK_SAFE void free(void *block) {
+    if (pep_likely(is_plain(block)))
+        real.free(block);
+    else
+        free_slow(block);
+}
+
+void free_sized(void *block, size_t size);
+void free_aligned_sized(void *block, size_t alignment, size_t size);
+
+PEP_EXPORT PEP_HOOK_SAFE void free_sized(void *block, size_t size) {
+    if (is_plain(block) || let_go(block))
+        real.free_sized(block, size);
+}
+
+PEP_EXPORT PEP_HOOK_SAFE void free_aligned_sized(void *block, size_t alignment, size_t size) {
+    if (is_plain(block) || let_go(block))
+        real.free_aligned_sized(block, alignment, size);
+}
+
+PEP_EXPORT PEP_HOOK_SAFE size_t malloc_usable_size(void *block) {
+    if (pep_load_relaxed(pep_live_map_place((uintptr_t)block)) <= PEP_LIVE_BLOCK)
+        return real.malloc_usable_size(block);
+    if (pep_bootstrap_is(block))
+        return pep_bootstrap_size(block);
+    if (pep_heap_is_own((uintptr_t)block))
+        return pep_own_size(block);
+    return real.malloc_usable_size(block);
+}
+
+/* -- realloc -------------------------------------------------------------------------------- */
+
+/* Moves a block of ours, of room bytes, to the allocator that serves this thread. */
+PEP_HOOK_SAFE static void *move(void *block, size_t room, size_t size) {
+    if (size == 0) {
+        free(block);
+        return NULL;
+    }
+    void *larger = malloc(size);
+    if (larger == NULL)
+        return NULL;
+    pep_copy(larger, block, room < size ? room : size);
+    free(block);
+    return larger;
+}
+
+PEP_HOOK_SAFE NOINLINE static void *realloc_slow(void *block, size_t size, bool is_due) {
+    if (pep_bootstrap_is(block)) {
+        pep_heap_give_back(size);
+        return move(block, pep_bootstrap_size(block), size);
+    }
+    if (pep_heap_is_own((uintptr_t)block)) {
+        pep_heap_give_back(size);
+        return move(block, pep_own_size(block), size);
+    }
+    if (block == NULL && pep_thread_is_own())
+        return malloc_slow(size);
+    uint8_t *byte = pep_live_map_place((uintptr_t)block);
+    bool was_block = pep_load_relaxed(byte) == PEP_LIVE_BLOCK;
+    struct pep_heap_taken taken = {.what = PEP_LIVE_NOTHING};
+    if (was_block)
+        pep_store_relaxed(byte, PEP_LIVE_NOTHING);
+    else
+        taken = pep_heap_take_out((uintptr_t)block);
+    void *moved = real.realloc(block, size);
+    if (moved == NULL && size != 0) {
+        pep_heap_give_back(size);
+        if (was_block || taken.what != PEP_LIVE_NOTHING)
+            pep_heap_put_back((uintptr_t)block, &taken);
+        return NULL;
+    }
+    pep_heap_freed(&taken);
+    return is_due ? note_slow(moved, size) : note(moved, size);
+}
+
+PEP_EXPORT PEP_HOOK_SAFE void *realloc(void *block, size_t size) {
+    bool is_due = pep_heap_take(size);
+    uint8_t *byte = pep_live_map_place((uintptr_t)block);
+    uint8_t what = pep_load_relaxed(byte);
+    if (pep_unlikely(is_due || what > PEP_LIVE_BLOCK))
+        return realloc_slow(block, size, is_due);
+    if (what == PEP_LIVE_BLOCK)
+        pep_store_relaxed(byte, PEP_LIVE_NOTHING);
+    void *moved = real.realloc(block, size);
+    if (pep_unlikely(moved == NULL && what == PEP_LIVE_BLOCK && size != 0))
+        pep_store_relaxed(byte, PEP_LIVE_BLOCK);
+    return note(moved, size);
+}
+
+PEP_EXPORT PEP_HOOK_SAFE void *reallocarray(void *block, size_t count, size_t size) {
+    size_t total;
+    if (__builtin_mul_overflow(count, size, &total)) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    return realloc(block, total);
+}
+
+/* -- aligned ones --------------------------------------------------------------------------- */
+
+PEP_EXPORT PEP_HOOK_SAFE void *memalign(size_t alignment, size_t size) {
+    bool is_due = pep_heap_take(size);
+    void *block = real.memalign(alignment, size);
+    return is_due ? note_slow(block, size) : note(block, size);
+}
+
+PEP_EXPORT PEP_HOOK_SAFE void *aligned_alloc(size_t alignment, size_t size) {
+    bool is_due = pep_heap_take(size);
+    void *block = real.aligned_alloc(alignment, size);
+    return is_due ? note_slow(block, size) : note(block, size);
+}
+
+PEP_EXPORT PEP_HOOK_SAFE int posix_memalign(void **to, size_t alignment, size_t size) {
+    bool is_due = pep_heap_take(size);
+    int error = real.posix_memalign(to, alignment, size);
+    void *block = error == 0 ? *to : NULL;
+    (void)(is_due ? note_slow(block, size) : note(block, size));
+    return error;
+}
+
+PEP_EXPORT PEP_HOOK_SAFE void *valloc(size_t size) {
+    bool is_due = pep_heap_take(size);
+    void *block = real.valloc(size);
+    return is_due ? note_slow(block, size) : note(block, size);
+}
+
+PEP_EXPORT PEP_HOOK_SAFE void *pvalloc(size_t size) {
+    bool is_due = pep_heap_take(size);
+    void *block = real.pvalloc(size);
+    return is_due ? note_slow(block, size) : note(block, size);
+}
+
+/* -- start ---------------------------------------------------------------------------------- */
+
+extern void *own_malloc(size_t size)
+    __attribute__((alias("malloc"), copy(malloc), visibility("hidden")));
+
+void pep_hook_malloc_init(void) {
+    pep_bootstrap_reserve();
+    if (dlsym(RTLD_DEFAULT, "malloc") != (void *)own_malloc)
+        pep_heap_set_unreachable("the program brings a malloc of its own");
+}

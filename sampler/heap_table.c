@@ -1,0 +1,185 @@
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "sampler/heap_internal.h"
+#include "sampler/rt/atomics.h"
+#include "sampler/rt/counters.h"
+#include "sampler/rt/os.h"
+
+#define INDEX_SIZE 65536u
+#define WAYS 8u   /* of a bucket: its keys are one cache line */
+#define BUSY 1ull /* a key that is being written; no block is there */
+#define TABLE_FULL_STACK 1u
+
+/* The index says number + 1; the cell's key is written before. */
+struct cells {
+    uint32_t index[INDEX_SIZE];
+    struct pep_heap_cell cells[PEP_HEAP_CELLS_MAX];
+};
+
+struct live {
+    uint64_t size_bytes;
+    uint32_t cell;
+    float weight;
+    uint32_t time_ms;
+    uint32_t what;
+};
+
+static struct cells *cells;
+static uint32_t cells_used;
+static uint32_t full_cell; /* where what has no cell goes */
+
+/* A block may stand in any way of two buckets, so a free slot is found until the table is nearly
+ * full, and a removed block leaves nothing behind. */
+static uint64_t *keys;
+static struct live *lives;
+static uint32_t buckets_log2;
+
+int pep_heap_tables_init(uint32_t live_log2) {
+    if (cells != NULL)
+        return 0;
+    size_t count = (size_t)1 << live_log2;
+    size_t keys_bytes = count * sizeof(uint64_t);
+    size_t size = sizeof(struct cells) + 4096;
+    struct cells *made = pep_os_map(size);
+    char *table = pep_os_map(keys_bytes + count * sizeof(struct live));
+    if (made == NULL || table == NULL) {
+        if (made != NULL)
+            pep_os_unmap(made, size);
+        if (table != NULL)
+            pep_os_unmap(table, keys_bytes + count * sizeof(struct live));
+        return -ENOMEM;
+    }
+    pep_os_madvise(made, size, MADV_DONTDUMP);
+    pep_os_madvise(table, keys_bytes + count * sizeof(struct live), MADV_NOHUGEPAGE);
+    pep_os_madvise(table, keys_bytes + count * sizeof(struct live), MADV_DONTDUMP);
+    keys = (uint64_t *)(void *)table;
+    lives = (struct live *)(void *)(table + keys_bytes);
+    buckets_log2 = live_log2 - 3;
+    cells = made;
+    full_cell = pep_heap_cell_of(TABLE_FULL_STACK, 0);
+    return 0;
+}
+
+PEP_HOOK_SAFE static uint64_t mix(uint64_t h) {
+    h ^= h >> 32;
+    h *= 0x9e3779b97f4a7c15u;
+    return h ^ h >> 29;
+}
+
+/* -- cells ---------------------------------------------------------------------------------- */
+
+PEP_HOOK_SAFE uint32_t pep_heap_cell_of(pep_stack_id stack, uint32_t identity) {
+    uint64_t key = (uint64_t)stack << 32 | identity;
+    uint32_t at = (uint32_t)mix(mix(key) + key) % INDEX_SIZE;
+    uint32_t draft = UINT32_MAX;
+    for (uint32_t probes = 0; probes < INDEX_SIZE;) {
+        uint32_t slot = pep_load_acquire(&cells->index[at]);
+        if (slot == 0) {
+            if (draft == UINT32_MAX) {
+                if (pep_load_relaxed(&cells_used) >= PEP_HEAP_CELLS_MAX)
+                    break;
+                draft = pep_add_relaxed(&cells_used, 1);
+                if (draft >= PEP_HEAP_CELLS_MAX)
+                    break;
+                pep_store_release(&cells->cells[draft].key, key);
+            }
+            /* acq_rel: the key is seen by whoever sees the slot */
+            if (pep_cas_acq_rel(&cells->index[at], &slot, draft + 1))
+                return draft;
+        }
+        if (pep_load_acquire(&cells->cells[slot - 1].key) == key) {
+            if (draft < PEP_HEAP_CELLS_MAX) /* lost the race: this cell stays empty for ever */
+                pep_store_release(&cells->cells[draft].key, 0);
+            return slot - 1;
+        }
+        at = (at + 1) % INDEX_SIZE;
+        probes++;
+    }
+    PEP_COUNT(heap_cells_full, 1);
+    return full_cell;
+}
+
+PEP_HOOK_SAFE struct pep_heap_cell *pep_heap_cell_at(uint32_t number) {
+    return &cells->cells[number];
+}
+
+uint32_t pep_heap_cell_count(void) {
+    uint32_t count = pep_load_acquire(&cells_used);
+    return cells == NULL ? 0 : count < PEP_HEAP_CELLS_MAX ? count : PEP_HEAP_CELLS_MAX;
+}
+
+/* -- live samples --------------------------------------------------------------------------- */
+
+/* The two buckets of a block, by halves of one hash. */
+PEP_HOOK_SAFE static uint64_t *bucket_of(uintptr_t block, int which) {
+    uint64_t hash = mix(mix(block >> 4));
+    uint32_t half = which == 0 ? (uint32_t)hash : (uint32_t)(hash >> 32);
+    return keys + ((size_t)(half & ((1u << buckets_log2) - 1)) * WAYS);
+}
+
+PEP_HOOK_SAFE static bool put_in(uint64_t *bucket, uintptr_t block,
+                                 const struct pep_heap_taken *sample) {
+    for (uint32_t way = 0; way < WAYS; way++) {
+        uint64_t none = 0;
+        if (pep_load_relaxed(&bucket[way]) != 0 || !pep_cas_acq_rel(&bucket[way], &none, BUSY))
+            continue;
+        lives[&bucket[way] - keys] = (struct live){.size_bytes = sample->size_bytes,
+                                                   .cell = sample->cell,
+                                                   .weight = sample->weight,
+                                                   .time_ms = sample->time_ms,
+                                                   .what = sample->what};
+        /* release: pairs with the acquire in take_from */
+        pep_store_release(&bucket[way], (uint64_t)block);
+        return true;
+    }
+    return false;
+}
+
+PEP_HOOK_SAFE static bool take_from(uint64_t *bucket, uintptr_t block,
+                                    struct pep_heap_taken *sample) {
+    for (uint32_t way = 0; way < WAYS; way++) {
+        if (pep_load_acquire(&bucket[way]) != block)
+            continue;
+        const struct live *live = &lives[&bucket[way] - keys];
+        *sample = (struct pep_heap_taken){.what = (enum pep_live)live->what,
+                                          .cell = live->cell,
+                                          .weight = live->weight,
+                                          .time_ms = live->time_ms,
+                                          .size_bytes = live->size_bytes};
+        uint64_t expected = block;
+        return pep_cas_acq_rel(&bucket[way], &expected, 0); /* false: the host frees it twice */
+    }
+    return false;
+}
+
+PEP_HOOK_SAFE bool pep_heap_live_put(uintptr_t block, const struct pep_heap_taken *sample) {
+    if (keys != NULL &&
+        (put_in(bucket_of(block, 0), block, sample) || put_in(bucket_of(block, 1), block, sample)))
+        return true;
+    PEP_COUNT(heap_live_full, 1);
+    return false;
+}
+
+PEP_HOOK_SAFE bool pep_heap_live_take(uintptr_t block, struct pep_heap_taken *sample) {
+    return keys != NULL && block > BUSY &&
+           (take_from(bucket_of(block, 0), block, sample) ||
+            take_from(bucket_of(block, 1), block, sample));
+}
+
+PEP_HOOK_SAFE bool pep_heap_live_is_own(uintptr_t block) {
+    for (int which = 0; keys != NULL && block > BUSY && which < 2; which++) {
+        const uint64_t *bucket = bucket_of(block, which);
+        for (uint32_t way = 0; way < WAYS; way++)
+            if (pep_load_acquire(&bucket[way]) == block)
+                return lives[&bucket[way] - keys].what == PEP_LIVE_OWN;
+    }
+    return false;
+}
+
+uint64_t pep_heap_live_count(void) {
+    uint64_t count = 0;
+    for (size_t i = 0; keys != NULL && i < (size_t)WAYS << buckets_log2; i++)
+        count += pep_load_relaxed(&keys[i]) > BUSY;
+    return count;
+}

@@ -1,0 +1,232 @@
+#include "sampler/live_map.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "sampler/rt/atomics.h"
+#include "sampler/rt/counters.h"
+#include "sampler/rt/os.h"
+
+#define CHUNKS_MAX 65535u
+#define EARLY_MAX 1024u
+#define FILTER_FIRST 2   /* PEP_LIVE_BLOCK means something else to a free */
+#define FILTER_STUCK 255 /* so many at one place: it stays noticed for ever */
+#define UNCOVERED_BATCH 64
+#define DIRECTORY_BYTES (PEP_LIVE_DIRECTORY_ENTRIES * sizeof(uint16_t))
+
+struct pep_live_map pep_live_map;
+uint8_t pep_live_filter[PEP_LIVE_FILTER_BYTES] PEP_ALIGNED(4096);
+
+static uint32_t chunks_limit;
+static uint32_t chunks_used; /* the highest number given out, or asked for in vain */
+static uint64_t uncovered;
+static PEP_TLS uint32_t uncovered_here;
+static uintptr_t reserved_from, reserved_bytes;
+
+/* Blocks of the time before init: a slot is 0 when empty. */
+static uintptr_t early[EARLY_MAX];
+static uint32_t early_used;
+
+PEP_HOOK_SAFE static uint16_t *entry_of(uintptr_t block) {
+    return &pep_live_map
+                .directory[block >> PEP_LIVE_STRETCH_LOG2 & (PEP_LIVE_DIRECTORY_ENTRIES - 1)];
+}
+
+PEP_HOOK_SAFE static uint8_t *chunk_at(uint32_t chunk) {
+    return (uint8_t *)(pep_live_map.chunks + ((uintptr_t)chunk << PEP_LIVE_CHUNK_LOG2));
+}
+
+PEP_HOOK_SAFE static bool is_reserved(uintptr_t block) {
+    return block - reserved_from < reserved_bytes;
+}
+
+void pep_live_map_reserve(uintptr_t from, size_t size_bytes) {
+    reserved_from = from;
+    reserved_bytes = size_bytes;
+}
+
+/* A free must find the reserved blocks in a new chunk as it found them in the filter. */
+PEP_HOOK_SAFE static void fill_reserved(uint8_t *bytes, uintptr_t stretch) {
+    uintptr_t limit = stretch + (1ul << PEP_LIVE_STRETCH_LOG2);
+    uintptr_t at = reserved_from > stretch ? reserved_from : stretch;
+    for (; at < limit && is_reserved(at); at += 16)
+        bytes[(at - stretch) >> 4] = PEP_LIVE_OWN;
+}
+
+/* Gives the block's stretch a chunk; false when there is none left. */
+PEP_HOOK_SAFE static bool cover(uintptr_t block) {
+    uint16_t *entry = entry_of(block);
+    if (pep_load_acquire(entry) != 0)
+        return true;
+    if (pep_load_relaxed(&chunks_used) >= chunks_limit)
+        return false;
+    uint32_t chunk = pep_add_relaxed(&chunks_used, 1) + 1;
+    if (chunk > chunks_limit)
+        return false;
+    if (chunk == chunks_limit)
+        PEP_COUNT(live_map_full, 1);
+    fill_reserved(chunk_at(chunk), block >> PEP_LIVE_STRETCH_LOG2 << PEP_LIVE_STRETCH_LOG2);
+    uint16_t none = 0;
+    /* acq_rel: pairs with the acquire in pep_live_map_find */
+    if (!pep_cas_acq_rel(entry, &none, (uint16_t)chunk)) {
+        uint32_t last = chunk; /* somebody was first; untouched memory, so losing it is no loss */
+        pep_cas_acq_rel(&chunks_used, &last, chunk - 1);
+    }
+    return true;
+}
+
+PEP_HOOK_SAFE void pep_live_map_add_slow(uintptr_t block) {
+    if (cover(block)) {
+        uint8_t *own = pep_live_map_find(block);
+        pep_store_relaxed(own, PEP_LIVE_BLOCK);
+        return;
+    }
+    if (++uncovered_here % UNCOVERED_BATCH == 0)
+        pep_add_relaxed(&uncovered, UNCOVERED_BATCH);
+}
+
+PEP_HOOK_SAFE static void filter_add(uintptr_t block) {
+    uint8_t *at = &pep_live_filter[block >> 4 & (PEP_LIVE_FILTER_BYTES - 1)];
+    uint8_t seen = pep_load_relaxed(at);
+    while (seen != FILTER_STUCK &&
+           !pep_cas_acq_rel(at, &seen, (uint8_t)(seen == 0 ? FILTER_FIRST : seen + 1))) {
+    }
+}
+
+PEP_HOOK_SAFE static void filter_remove(uintptr_t block) {
+    uint8_t *at = &pep_live_filter[block >> 4 & (PEP_LIVE_FILTER_BYTES - 1)];
+    uint8_t seen = pep_load_relaxed(at);
+    while (seen != FILTER_STUCK && seen != 0 &&
+           !pep_cas_acq_rel(at, &seen, (uint8_t)(seen == FILTER_FIRST ? 0 : seen - 1))) {
+    }
+}
+
+/* A stretch that has no chunk after cover() never gets one: there are no more. So mark and unmark
+ * always mean the same byte. */
+PEP_HOOK_SAFE void pep_live_map_mark(uintptr_t block, enum pep_live what) {
+    if (pep_live_map.directory != NULL && cover(block))
+        pep_store_relaxed(pep_live_map_find(block), (uint8_t)what);
+    else
+        filter_add(block);
+}
+
+PEP_HOOK_SAFE void pep_live_map_unmark(uintptr_t block) {
+    uint8_t *own = pep_live_map_find(block);
+    if (own != NULL)
+        pep_store_relaxed(own, PEP_LIVE_NOTHING);
+    else
+        filter_remove(block);
+}
+
+/* -- before there is a map ------------------------------------------------------------------ */
+
+PEP_HOOK_SAFE void pep_live_map_keep_early(uintptr_t block) {
+    if (pep_load_relaxed(&early_used) >= EARLY_MAX || block == 0)
+        return;
+    uint32_t slot = pep_add_relaxed(&early_used, 1);
+    if (slot >= EARLY_MAX)
+        return;
+    filter_add(block);
+    pep_store_release(&early[slot], block);
+}
+
+PEP_HOOK_SAFE bool pep_live_map_drop_early(uintptr_t block) {
+    uint32_t used = pep_load_relaxed(&early_used);
+    for (uint32_t i = 0; i < used && i < EARLY_MAX; i++) {
+        uintptr_t seen = block;
+        if (pep_load_relaxed(&early[i]) == block && pep_cas_acq_rel(&early[i], &seen, 0)) {
+            filter_remove(block);
+            return true;
+        }
+    }
+    return false;
+}
+
+static void enter_early(void) {
+    uint32_t used = pep_swap_acq_rel(&early_used, EARLY_MAX);
+    for (uint32_t i = 0; i < used && i < EARLY_MAX; i++) {
+        uintptr_t block = pep_load_acquire(&early[i]);
+        if (block == 0 || !pep_live_map_drop_early(block))
+            continue;
+        pep_live_map_add(block);
+    }
+}
+
+int pep_live_map_init(uint64_t bound_bytes) {
+    if (pep_live_map.directory != NULL)
+        return 0;
+    uint64_t count = bound_bytes >> PEP_LIVE_CHUNK_LOG2;
+    count = count > CHUNKS_MAX ? CHUNKS_MAX : count;
+    uint16_t *directory = pep_os_map(DIRECTORY_BYTES);
+    if (directory == NULL)
+        return -ENOMEM;
+    char *chunks = count > 0 ? pep_os_map(count << PEP_LIVE_CHUNK_LOG2) : NULL;
+    if (chunks == NULL && count > 0) {
+        pep_os_unmap(directory, DIRECTORY_BYTES);
+        return -ENOMEM;
+    }
+    pep_os_madvise(directory, DIRECTORY_BYTES, MADV_NOHUGEPAGE);
+    pep_os_madvise(directory, DIRECTORY_BYTES, MADV_DONTDUMP);
+    if (count > 0) {
+        pep_os_madvise(chunks, count << PEP_LIVE_CHUNK_LOG2, MADV_NOHUGEPAGE);
+        pep_os_madvise(chunks, count << PEP_LIVE_CHUNK_LOG2, MADV_DONTDUMP);
+    }
+    chunks_limit = (uint32_t)count;
+    pep_live_map.chunks = (uintptr_t)chunks - PEP_LIVE_CHUNK_BYTES;
+    /* release: whoever sees the directory sees the chunks */
+    pep_store_release(&pep_live_map.directory, directory);
+    enter_early();
+    return 0;
+}
+
+/* -- reading -------------------------------------------------------------------------------- */
+
+uint64_t pep_live_map_uncovered(void) {
+    return pep_load_relaxed(&uncovered);
+}
+
+uint64_t pep_live_map_bytes(void) {
+    uint32_t used = pep_load_relaxed(&chunks_used);
+    return (uint64_t)(used < chunks_limit ? used : chunks_limit) << PEP_LIVE_CHUNK_LOG2;
+}
+
+struct walk {
+    bool (*visit)(uintptr_t block, enum pep_live what, void *context);
+    void *context;
+    uint64_t visited;
+};
+
+static bool walk_chunk(struct walk *walk, const uint8_t *bytes, uintptr_t stretch) {
+    for (uint32_t i = 0; i < PEP_LIVE_CHUNK_BYTES; i += 8) {
+        if (pep_load_relaxed((const uint64_t *)(const void *)(bytes + i)) == 0)
+            continue;
+        for (uint32_t j = i; j < i + 8; j++) {
+            uint8_t what = pep_load_relaxed(&bytes[j]);
+            uintptr_t block = stretch + ((uintptr_t)j << 4);
+            if (what == PEP_LIVE_NOTHING || is_reserved(block))
+                continue;
+            walk->visited++;
+            if (!walk->visit(block, (enum pep_live)what, walk->context))
+                return false;
+        }
+    }
+    return true;
+}
+
+uint64_t pep_live_map_walk(bool (*visit)(uintptr_t block, enum pep_live what, void *context),
+                           void *context) {
+    struct walk walk = {.visit = visit, .context = context};
+    const uint16_t *directory = pep_live_map.directory;
+    uint32_t left = directory != NULL ? chunks_limit : 0;
+    if (pep_load_relaxed(&chunks_used) < left)
+        left = pep_load_relaxed(&chunks_used);
+    for (uint32_t i = 0; i < PEP_LIVE_DIRECTORY_ENTRIES && left > 0; i++) {
+        uint32_t chunk = pep_load_acquire(&directory[i]);
+        if (chunk == 0)
+            continue;
+        left--;
+        if (!walk_chunk(&walk, chunk_at(chunk), (uintptr_t)i << PEP_LIVE_STRETCH_LOG2))
+            break;
+    }
+    return walk.visited;
+}
