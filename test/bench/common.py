@@ -54,7 +54,7 @@ def turned(names, turn):
 def compiled(source, name=None, flags=()):
     out = os.path.join(WORK, name or os.path.basename(source).replace(".", "_"))
     if not os.path.exists(out):
-        subprocess.run(["gcc", "-O2", "-g", "-o", out, os.path.join(ROOT, source), *flags],
+        subprocess.run(["gcc", "-O2", "-g", "-D_GNU_SOURCE", "-o", out, os.path.join(ROOT, source), *flags],
                        check=True)
     return out
 

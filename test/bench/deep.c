@@ -6,7 +6,8 @@
  * The file is mapped shared: word 0 counts finished pieces of work, word 1 is this process's CPU
  * time in ns at that moment, word 2 is the pid. A piece is about 20 us of arithmetic at the
  * bottom of 30 frames, none of which the compiler may merge. SIGUSR1 starts and stops a kernel
- * timer event at DEEP_HZ that tells nobody: what any profiler at that rate pays at least.
+ * timer event at DEEP_HZ that tells nobody, or with DEEP_SIGNAL one that signals an empty handler:
+ * what any profiler of that kind pays at least.
  */
 #include <fcntl.h>
 #include <linux/perf_event.h>
@@ -48,6 +49,10 @@ static void on_toggle(int sig) {
     is_toggled = 1;
 }
 
+static void on_event(int sig) {
+    (void)sig;
+}
+
 static void toggle_event(void) {
     static int event = -1;
     const char *hz = getenv("DEEP_HZ");
@@ -59,10 +64,18 @@ static void toggle_event(void) {
     struct perf_event_attr attr = {.size = sizeof attr,
                                    .type = PERF_TYPE_SOFTWARE,
                                    .config = PERF_COUNT_SW_TASK_CLOCK,
+                                   .wakeup_events = 1,
                                    .sample_period = 1000000000u / (hz ? (unsigned)atoi(hz) : 100u)};
     event = (int)syscall(SYS_perf_event_open, &attr, 0, -1, -1, 0);
     if (event < 0)
         perror("deep: perf_event_open");
+    if (event >= 0 && getenv("DEEP_SIGNAL")) {
+        struct f_owner_ex owner = {F_OWNER_TID, getpid()};
+        signal(SIGRTMAX, on_event);
+        fcntl(event, F_SETOWN_EX, &owner);
+        fcntl(event, F_SETSIG, SIGRTMAX);
+        fcntl(event, F_SETFL, O_ASYNC | O_NONBLOCK);
+    }
 }
 
 int main(int argc, char **argv) {

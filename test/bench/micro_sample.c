@@ -1,37 +1,45 @@
 /*
- * What one sample costs, beyond what the kernel takes for a signal to an empty handler: 30 frames,
- * all met before, both engines, everything the handler does (clock, walk, table, the next moment).
+ * What one sample costs beyond an empty signal: micro_sample perf|timer.
  *
- * The signals are sent by the thread to itself, in the form in which the engine's own arrive, so
- * that the two loops differ in the handler alone. Prints medians, ns of the thread's CPU time.
+ * Under 30 frames a loop reads the time stamp counter; a step in it during which a handler ran is
+ * one signal, with all that the kernel does for it. Signals of the engine's kind come by turns to
+ * an empty handler and to the sampler's. Medians, so what else the machine does is left out.
  */
+#include <fcntl.h>
+#include <linux/perf_event.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <ucontext.h>
 #include <unistd.h>
+#include <x86intrin.h>
 
 #include "sampler/cpu_internal.h"
-#include "sampler/modules.h"
 #include "sampler/rt/counters.h"
-#include "sampler/stack_table.h"
 #include "sampler/unwind.h"
 
 #define FRAMES 30
-#define ROUNDS 2000
-#define TIMES 41
-#define HZ 1 /* so that next to none comes by itself */
-#define TIMER_COOKIE 0x70f5ull
+#define TURNS 8
+#define GAPS_MAX 20000
+#define WALKS 20000
 
-static double empty_ns[TIMES], sample_ns[TIMES], walk_ns[TIMES];
-static int empty_signal, frames_seen;
+struct gaps {
+    double ticks[GAPS_MAX];
+    int count;
+};
+
+static struct gaps empty, ours;
+static uint64_t empty_count;
+static int is_timer, hz, frames_seen;
+static double walk_ns;
 static volatile int sink;
 
-static double cpu_ns(void) {
+static double now_ns(clockid_t clock) {
     struct timespec now;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    clock_gettime(clock, &now);
     return (double)now.tv_sec * 1e9 + (double)now.tv_nsec;
 }
 
@@ -39,66 +47,94 @@ static void nothing(int sig, siginfo_t *info, void *context) {
     (void)sig;
     (void)info;
     (void)context;
+    empty_count++;
 }
 
-static int by_value(const void *a, const void *b) {
-    double left = *(const double *)a, right = *(const double *)b;
-    return left < right ? -1 : left > right;
-}
-
-/* What the engine's own signal would carry. */
-static siginfo_t like_the_engine(void) {
-    const struct pep_thread *thread = pep_thread_self();
-    siginfo_t info = {0};
-    if (thread->engine == PEP_ENGINE_PERF) {
-        info.si_code = POLL_IN;
-        info.si_fd = thread->perf_fd;
-    } else {
-        info.si_code = SI_TIMER;
-        info.si_value.sival_ptr =
-            (void *)(TIMER_COOKIE << 48 | (uint64_t)thread->armed_serial << 16 |
-                     pep_thread_index(thread));
+static int start_empty(int sig) {
+    if (is_timer) {
+        timer_t timer;
+        struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = sig};
+        struct timespec period = {.tv_nsec = 1000000000 / hz};
+        struct itimerspec value = {period, period};
+        timer_create(CLOCK_THREAD_CPUTIME_ID, &event, &timer);
+        timer_settime(timer, 0, &value, NULL);
+        return (int)(intptr_t)timer;
     }
-    return info;
+    struct perf_event_attr attr = {.size = sizeof attr,
+                                   .type = PERF_TYPE_SOFTWARE,
+                                   .config = PERF_COUNT_SW_TASK_CLOCK,
+                                   .sample_period = 1000000000u / (unsigned)hz,
+                                   .wakeup_events = 1};
+    struct f_owner_ex owner = {F_OWNER_TID, gettid()};
+    int fd = (int)syscall(SYS_perf_event_open, &attr, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
+    fcntl(fd, F_SETOWN_EX, &owner);
+    fcntl(fd, F_SETSIG, sig);
+    fcntl(fd, F_SETFL, O_ASYNC | O_NONBLOCK);
+    return fd;
 }
 
-static double signals(int sig, siginfo_t *info) {
-    pid_t pid = getpid(), tid = gettid();
-    double begin = cpu_ns();
-    for (int i = 0; i < ROUNDS; i++)
-        syscall(SYS_rt_tgsigqueueinfo, pid, tid, sig, info);
-    return (cpu_ns() - begin) / ROUNDS;
+static void stop_empty(int id) {
+    if (is_timer)
+        timer_delete((timer_t)(intptr_t)id);
+    else
+        close(id);
 }
 
-static double walks(void) {
+/* Steps of the counter during which *signals rose, for a time. */
+static void collect(struct gaps *gaps, const volatile uint64_t *signals, double seconds) {
+    double end = now_ns(CLOCK_MONOTONIC) + seconds * 1e9;
+    uint64_t seen = *signals, last = __rdtsc();
+    for (unsigned i = 1;; i++) {
+        uint64_t now = __rdtsc(), count = *signals;
+        if (count != seen) {
+            now = __rdtsc(); /* it may have come after the first reading */
+            if (gaps->count < GAPS_MAX)
+                gaps->ticks[gaps->count++] = (double)(now - last);
+        }
+        seen = count;
+        last = now;
+        if (i % 65536 == 0) {
+            if (now_ns(CLOCK_MONOTONIC) > end)
+                return;
+            last = __rdtsc();
+        }
+    }
+}
+
+static void walk(void) {
     static uintptr_t pcs[PEP_UNWIND_DEPTH_MAX];
-    static struct pep_unwind_scratch *scratch;
-    if (scratch == NULL)
-        scratch = malloc(pep_unwind_scratch_bytes());
+    struct pep_unwind_scratch *scratch = malloc(pep_unwind_scratch_bytes());
     ucontext_t here;
     getcontext(&here);
     const struct pep_regs regs = {.pc = (uintptr_t)here.uc_mcontext.gregs[REG_RIP],
                                   .sp = (uintptr_t)here.uc_mcontext.gregs[REG_RSP],
                                   .bp = (uintptr_t)here.uc_mcontext.gregs[REG_RBP],
                                   .ucontext = &here};
-    double begin = cpu_ns();
-    for (int i = 0; i < ROUNDS; i++)
+    double begin = now_ns(CLOCK_THREAD_CPUTIME_ID);
+    for (int i = 0; i < WALKS; i++)
         frames_seen =
             pep_unwind(&regs, &pep_thread_self()->stack, scratch, pcs, PEP_UNWIND_DEPTH_MAX);
-    return (cpu_ns() - begin) / ROUNDS;
+    walk_ns = (now_ns(CLOCK_THREAD_CPUTIME_ID) - begin) / WALKS;
+    free(scratch);
 }
 
 __attribute__((noinline)) static int measure(void) {
-    siginfo_t info = like_the_engine();
-    uint64_t before = PEP_COUNTED(samples);
-    signals(pep_cpu_signal(), &info);
-    walks();
-    for (int i = 0; i < TIMES; i++) {
-        empty_ns[i] = signals(empty_signal, &info);
-        sample_ns[i] = signals(pep_cpu_signal(), &info);
-        walk_ns[i] = walks();
+    const volatile uint64_t *samples = &pep_counter_values[PEP_COUNTER_samples];
+    int sig = pep_cpu_signal() - 1, engine = is_timer ? PEP_ENGINE_TIMER : PEP_ENGINE_PERF;
+    struct sigaction action = {.sa_sigaction = nothing, .sa_flags = SA_SIGINFO | SA_RESTART};
+    sigfillset(&action.sa_mask);
+    sigaction(sig, &action, NULL);
+    for (int i = 0; i < TURNS; i++) {
+        int id = start_empty(sig);
+        collect(&empty, &empty_count, 0.25);
+        stop_empty(id);
+        if (pep_cpu_begin((uint32_t)hz) < 0 || pep_thread_self()->engine != engine)
+            return 1;
+        collect(&ours, samples, 0.25);
+        pep_cpu_end((uint32_t)hz);
     }
-    return PEP_COUNTED(samples) - before >= (TIMES + 1) * ROUNDS;
+    walk();
+    return 0;
 }
 
 __attribute__((noinline)) static int descend(int depth) {
@@ -107,33 +143,30 @@ __attribute__((noinline)) static int descend(int depth) {
     return result;
 }
 
-static int run(const char *name, enum pep_cpu_choice engine) {
-    const struct pep_cpu_options options = {.engine = engine};
-    if (pep_cpu_init(&options) < 0 || pep_cpu_begin(HZ) < 0)
-        return 1;
-    const int is_right =
-        pep_thread_self()->engine == (engine == PEP_CPU_PERF ? PEP_ENGINE_PERF : PEP_ENGINE_TIMER);
-    struct sigaction empty = {.sa_sigaction = nothing, .sa_flags = SA_SIGINFO | SA_RESTART};
-    sigfillset(&empty.sa_mask);
-    empty_signal = pep_cpu_signal() - 1;
-    sigaction(empty_signal, &empty, NULL);
-    /* measure, descend(0), main, run and the C library's two start functions are frames too. */
-    if (!is_right || !descend(FRAMES - 7))
-        return 1;
-    pep_cpu_end(HZ);
-    qsort(empty_ns, TIMES, sizeof(double), by_value);
-    qsort(sample_ns, TIMES, sizeof(double), by_value);
-    qsort(walk_ns, TIMES, sizeof(double), by_value);
-    double empty_middle = empty_ns[TIMES / 2], sample_middle = sample_ns[TIMES / 2];
-    printf(
-        "%s: +%.0f ns above the %.0f ns of an empty signal; walk %.0f ns, %.1f ns a frame (%d)\n",
-        name, sample_middle - empty_middle, empty_middle, walk_ns[TIMES / 2],
-        walk_ns[TIMES / 2] / frames_seen, frames_seen);
-    return 0;
+static int by_value(const void *a, const void *b) {
+    double left = *(const double *)a, right = *(const double *)b;
+    return left < right ? -1 : left > right;
+}
+
+static double median(struct gaps *gaps) {
+    qsort(gaps->ticks, (size_t)gaps->count, sizeof(double), by_value);
+    return gaps->ticks[gaps->count / 2];
 }
 
 int main(int argc, char **argv) {
-    /* One engine a process: the choice is made once. */
-    int is_timer = argc > 1 && argv[1][0] == 't';
-    return run(is_timer ? "timer engine" : "perf engine", is_timer ? PEP_CPU_TIMER : PEP_CPU_PERF);
+    is_timer = argc > 1 && strcmp(argv[1], "timer") == 0;
+    hz = is_timer ? 250 : 4000;
+    const struct pep_cpu_options options = {.engine = is_timer ? PEP_CPU_TIMER : PEP_CPU_PERF};
+    uint64_t ticks = __rdtsc();
+    double begin = now_ns(CLOCK_MONOTONIC);
+    /* measure, descend(0), main and the two start functions of the C library are frames too. */
+    if (pep_cpu_init(&options) < 0 || descend(FRAMES - 7) != 0)
+        return 1;
+    double ns_per_tick = (now_ns(CLOCK_MONOTONIC) - begin) / (double)(__rdtsc() - ticks);
+    double bare = median(&empty) * ns_per_tick, all = median(&ours) * ns_per_tick;
+    printf("%s engine: +%.0f ns above the %.0f ns that its empty signal takes; walk %.0f ns, "
+           "%.1f ns a frame (%d frames, %d samples)\n",
+           is_timer ? "timer" : "perf", all - bare, bare, walk_ns, walk_ns / frames_seen,
+           frames_seen, ours.count);
+    return 0;
 }
