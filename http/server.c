@@ -24,8 +24,9 @@
 #define JOIN_NS 10000000ull /* of these, kept for the listening thread */
 #define RETRY_NS 1000000000ull
 #define RETRY_DOUBLINGS 6
-#define SETTLE_NS 2000000ull /* a program that ends sooner pays for a thread, not for a listener \
-                              */
+#define SETTLE_NS \
+    2000000ull /* a program that ends sooner pays for a thread, not for a listener \
+                */
 /* Without a free descriptor accept(2) leaves the client in the queue and poll(2) returns at once;
  * so it is with a filter of system calls. This pause is what keeps the loop from spinning. */
 #define STARVED_NS 100000000ull
