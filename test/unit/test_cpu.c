@@ -410,6 +410,9 @@ static void an_exec_finds_nothing_of_ours(void **state) {
 }
 
 int main(void) {
+#ifdef __SANITIZE_THREAD__
+    return 77; /* its runtime knows nothing of a handler installed behind its back */
+#endif
     if (pep_threads_init() < 0)
         return 1;
     const struct CMUnitTest tests[] = {
