@@ -111,12 +111,30 @@ PEP_HOOK_SAFE static void disarm(struct pep_thread *thread) {
         pep_cpu_timer_disarm(thread);
 }
 
+/* Under the slot's lock, at the thread's end. A thread that lived shorter than the time between
+ * two samples was met with a chance of its life by that time: the one that was met stands for all
+ * the others, or a program of short threads would seem to use no CPU at all. */
+PEP_HOOK_SAFE static void settle_end(struct pep_thread *thread) {
+    uint32_t hz = pep_load_relaxed(&pep_cpu.hz);
+    uint64_t now, interval = hz != 0 ? pep_cpu_interval_ns(thread, hz) : 0;
+    bool is_short = thread->is_newborn && thread->last_stack != 0 && interval != 0 &&
+                    read_clock(thread->tid, &now) && now - thread->armed_cpu_ns < interval;
+    if (thread->engine == PEP_ENGINE_NONE || !is_short) {
+        settle(thread);
+        return;
+    }
+    uint64_t charged = thread->last_cpu_ns - thread->armed_cpu_ns;
+    if (charged < interval)
+        pep_stack_table_charge(thread->last_stack, thread->identity, 0, interval - charged);
+    thread->last_stack = 0;
+}
+
 /* Under the slot's lock. Time before this moment is never charged. */
 PEP_HOOK_SAFE static void arm(struct pep_thread *thread, uint32_t hz) {
     uint64_t now;
     if (!read_clock(thread->tid, &now))
         return;
-    thread->last_cpu_ns = now;
+    thread->last_cpu_ns = thread->armed_cpu_ns = now;
     thread->carry_ns = 0;
     thread->last_stack = 0;
     uint64_t delay = pep_cpu_schedule_start(thread, now, hz);
@@ -143,10 +161,13 @@ PEP_HOOK_SAFE static void arm_thread(struct pep_thread *thread, bool is_anew) {
     pep_cpu_unlock(thread);
 }
 
-PEP_HOOK_SAFE static void disarm_thread(struct pep_thread *thread) {
+PEP_HOOK_SAFE static void disarm_thread(struct pep_thread *thread, bool is_end) {
     if (thread->engine == PEP_ENGINE_NONE || !pep_cpu_lock(thread))
         return;
-    settle(thread);
+    if (is_end)
+        settle_end(thread);
+    else
+        settle(thread);
     disarm(thread);
     pep_cpu_unlock(thread);
 }
@@ -157,11 +178,11 @@ PEP_HOOK_SAFE void pep_cpu_thread_enter(struct pep_thread *thread) {
     arm_thread(thread, false);
     pep_fence_seq_cst(); /* pairs with disarm_all: it sees our engine, or we see its zero */
     if (pep_load_relaxed(&pep_cpu.hz) == 0)
-        disarm_thread(thread);
+        disarm_thread(thread, false);
 }
 
 PEP_HOOK_SAFE void pep_cpu_thread_leave(struct pep_thread *thread) {
-    disarm_thread(thread);
+    disarm_thread(thread, true);
 }
 
 PEP_HOOK_SAFE void pep_cpu_exec_begin(void) {
@@ -169,11 +190,12 @@ PEP_HOOK_SAFE void pep_cpu_exec_begin(void) {
     if (thread == NULL || pep_cpu.signal == 0)
         return;
     thread->is_execing = true;
+    thread->is_newborn = false;
     if (pep_load_relaxed(&pep_cpu.hz) == 0)
         return;
     uint64_t ours = 1ull << (pep_cpu.signal - 1), before = 0;
     pep_os_sigprocmask(SIG_BLOCK, &ours, &before);
-    disarm_thread(thread);
+    disarm_thread(thread, false);
     /* What is pending now would outlive the handler. A real-time signal may queue; not without
      * end, since nothing sends any more. */
     const struct timespec at_once = {0, 0};
@@ -194,7 +216,7 @@ PEP_HOOK_SAFE void pep_cpu_exec_failed(void) {
 
 static void disarm_all(void) {
     for (uint32_t i = 0; i < pep_threads_limit(); i++)
-        disarm_thread(pep_thread_at(i));
+        disarm_thread(pep_thread_at(i), false);
 }
 
 /* Calls pep_thread_adopt for every task of this process and marks it seen. */

@@ -28,6 +28,11 @@
 
 static uint64_t ns_per_tick; /* 32.32 fixed point; 0: unknown, the clock is always read */
 
+PEP_SIGNAL_SAFE uint64_t pep_cpu_interval_ns(const struct pep_thread *thread, uint32_t hz) {
+    uint64_t period = NS_PER_SECOND / hz, tick = pep_load_relaxed(&pep_cpu.tick_ns);
+    return thread->engine == PEP_ENGINE_TIMER && tick > period ? tick : period;
+}
+
 void pep_cpu_clock_calibrate(void) {
     if (ns_per_tick != 0)
         return;

@@ -101,9 +101,25 @@ PEP_SIGNAL_SAFE static uint64_t whole_samples(struct pep_thread *thread, uint64_
     return (uint64_t)count;
 }
 
+/* The time since the sample before belongs half to each of the two stacks: where the host went
+ * from one to the other in between is as likely early as late. Given to the later one alone, each
+ * function that begins would gain and each that ends would lose half a period. */
+PEP_SIGNAL_SAFE static void charge(const struct pep_cpu_job *job, pep_stack_id stack) {
+    struct pep_thread *thread = job->thread;
+    uint64_t weight = job->now_ns > thread->last_cpu_ns ? job->now_ns - thread->last_cpu_ns : 0;
+    uint32_t identity = pep_thread_identity(thread);
+    uint64_t count = whole_samples(thread, weight, job->period_ns), earlier = 0;
+    if (thread->last_stack != 0 && thread->last_stack != stack)
+        earlier = weight / 2;
+    if (earlier != 0)
+        pep_stack_table_charge(thread->last_stack, identity, 0, earlier);
+    pep_stack_table_charge(stack, identity, count, weight - earlier);
+    thread->last_cpu_ns += weight;
+    thread->last_stack = stack;
+}
+
 /* Runs on the scratch block's stack. */
 PEP_SIGNAL_SAFE void pep_cpu_record(struct pep_cpu_job *job) {
-    struct pep_thread *thread = job->thread;
     const greg_t *registers = job->context->uc_mcontext.gregs;
     const struct pep_regs regs = {
         .pc = (uintptr_t)registers[REG_RIP],
@@ -111,14 +127,10 @@ PEP_SIGNAL_SAFE void pep_cpu_record(struct pep_cpu_job *job) {
         .bp = (uintptr_t)registers[REG_RBP],
         .ucontext = job->context,
     };
-    uint64_t weight = job->now_ns > thread->last_cpu_ns ? job->now_ns - thread->last_cpu_ns : 0;
-    int depth = pep_unwind(&regs, &thread->stack, (struct pep_unwind_scratch *)job->scratch->rest,
-                           job->scratch->pcs, PEP_UNWIND_DEPTH_MAX);
-    pep_stack_id stack = pep_stack_table_add(job->scratch->pcs, depth);
-    pep_stack_table_charge(stack, pep_thread_identity(thread),
-                           whole_samples(thread, weight, job->period_ns), weight);
-    thread->last_cpu_ns += weight;
-    thread->last_stack = stack;
+    int depth =
+        pep_unwind(&regs, &job->thread->stack, (struct pep_unwind_scratch *)job->scratch->rest,
+                   job->scratch->pcs, PEP_UNWIND_DEPTH_MAX);
+    charge(job, pep_stack_table_add(job->scratch->pcs, depth));
     PEP_COUNT(samples, 1);
 }
 

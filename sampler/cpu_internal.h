@@ -23,6 +23,7 @@ struct pep_cpu_shared {
     uint32_t perfs_max;
     uint32_t timers;
     uint32_t timers_max;
+    uint64_t tick_ns; /* the kernel looks at CPU timers this often */
     const char *note; /* why perf is not used, or NULL */
 };
 extern struct pep_cpu_shared pep_cpu;
@@ -57,6 +58,8 @@ PEP_SIGNAL_SAFE void pep_cpu_next(struct pep_thread *thread, uint64_t delay_ns);
 /* cpu_clock.c. now: the thread's CPU clock, on itself, in its handler. schedule: from now to the
  * next sample, in ns; jittered, the mean rate is hz. */
 void pep_cpu_clock_calibrate(void);
+/* The mean CPU time between two samples of the thread's engine. */
+PEP_SIGNAL_SAFE uint64_t pep_cpu_interval_ns(const struct pep_thread *thread, uint32_t hz);
 PEP_SIGNAL_SAFE uint64_t pep_cpu_now(struct pep_thread *thread);
 PEP_SIGNAL_SAFE uint64_t pep_cpu_schedule(struct pep_thread *thread, uint64_t now_ns, uint32_t hz);
 PEP_HOOK_SAFE uint64_t pep_cpu_schedule_start(struct pep_thread *thread, uint64_t now_ns,

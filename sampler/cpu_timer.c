@@ -20,7 +20,6 @@
 #include "sampler/rt/atomics.h"
 #include "sampler/rt/counters.h"
 
-#define MIN_NS 10000
 #define NS_PER_SECOND 1000000000u
 
 #ifndef sigev_notify_thread_id
@@ -33,6 +32,9 @@
 #define SERIAL_MASK 0xffffffffull
 
 void pep_cpu_timer_limits(void) {
+    struct timespec tick = {0, 0};
+    pep_os_call6(SYS_clock_getres, CLOCK_MONOTONIC_COARSE, (long)&tick, 0, 0, 0, 0);
+    pep_store_relaxed(&pep_cpu.tick_ns, (uint64_t)tick.tv_nsec);
     uint64_t rlimit[2] = {4096, 0};
     pep_os_call6(SYS_prlimit64, 0, RLIMIT_SIGPENDING, 0, (long)rlimit, 0, 0);
     uint64_t quarter = rlimit[0] / 4;
@@ -54,8 +56,10 @@ PEP_SIGNAL_SAFE void pep_cpu_timer_next(struct pep_thread *thread, uint64_t dela
     uint32_t hz = pep_load_relaxed(&pep_cpu.hz);
     if (delay_ns == 0 || hz == 0)
         set(thread->timer_id, 0, 0);
+    else if (NS_PER_SECOND / hz <= pep_load_relaxed(&pep_cpu.tick_ns))
+        set(thread->timer_id, 1, NS_PER_SECOND / hz); /* with every tick: as often as there is */
     else
-        set(thread->timer_id, delay_ns < MIN_NS ? MIN_NS : delay_ns, NS_PER_SECOND / hz);
+        set(thread->timer_id, delay_ns, NS_PER_SECOND / hz);
 }
 
 PEP_HOOK_SAFE static void *value_of(const struct pep_thread *thread) {
@@ -63,7 +67,8 @@ PEP_HOOK_SAFE static void *value_of(const struct pep_thread *thread) {
 }
 
 PEP_HOOK_SAFE int pep_cpu_timer_arm(struct pep_thread *thread, uint64_t delay_ns) {
-    if (pep_load_relaxed(&pep_cpu.is_timer_refused)) {
+    uint32_t hz = pep_load_relaxed(&pep_cpu.hz);
+    if (hz == 0 || pep_load_relaxed(&pep_cpu.is_timer_refused)) {
         PEP_COUNT(timer_refused, 1);
         return -EAGAIN;
     }
@@ -88,7 +93,10 @@ PEP_HOOK_SAFE int pep_cpu_timer_arm(struct pep_thread *thread, uint64_t delay_ns
     }
     thread->timer_id = id;
     pep_store_release(&thread->engine, PEP_ENGINE_TIMER);
-    pep_cpu_timer_next(thread, delay_ns);
+    /* delay_ns is drawn from a period, and the signal comes with the tick behind the moment: the
+     * first tick gets its share of a period, later ones are half a tick early on average. */
+    uint64_t tick = pep_load_relaxed(&pep_cpu.tick_ns);
+    pep_cpu_timer_next(thread, delay_ns > tick ? delay_ns - tick / 2 : 1);
     return 0;
 }
 

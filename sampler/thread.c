@@ -197,7 +197,7 @@ PEP_HOOK_SAFE void pep_thread_enter(uintptr_t frame, uint64_t stack_bytes) {
     }
     if (stack_bytes != 0 && frame > stack_bytes)
         thread->stack = (struct pep_stack_range){frame - stack_bytes, frame + THREAD_ABOVE};
-    thread->is_registered = true;
+    thread->is_registered = thread->is_newborn = true;
     self = thread;
     pep_cpu_thread_enter(thread);
 }

@@ -40,6 +40,7 @@ struct pep_thread {
     uint64_t perf_id;        /* the kernel's id of the event: tells our descriptor from others */
     uint64_t perf_period_ns; /* the event's */
     uint64_t last_cpu_ns;    /* thread CPU clock at the last sample; handler and arming */
+    uint64_t armed_cpu_ns;   /* the clock at its arming */
     int64_t ahead_ns;        /* how far due_ns has strayed from an even beat */
     uint64_t due_ns;         /* when, on that clock, the next sample is meant to be */
     uint32_t last_stack;     /* of the last sample since arming; 0: none yet */
@@ -53,6 +54,7 @@ struct pep_thread {
     struct pep_stack_range stack; /* direct loads allowed; {0,0}: unknown (raw clone) */
     bool is_own;                  /* one of profep's: never armed, never shown */
     bool is_registered;           /* came through our hook or is the main thread */
+    bool is_newborn;              /* came through our hook: its life began at armed_cpu_ns */
     bool is_execing;              /* about to replace the program: not to be armed */
     uint32_t seen;                /* the last sweep that found the thread in /proc; sweep only */
 } PEP_ALIGNED(64);

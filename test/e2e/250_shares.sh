@@ -1,0 +1,48 @@
+#!/bin/sh
+# The profile tells the truth: three functions with 60, 30 and 10 % of the CPU time by the threads'
+# own clocks, at 1, 16 and 256 threads, under both engines, also when the program's rhythm is a
+# multiple of the sampling period. The bound is 2 points or 4 sigma of as many samples, whichever is
+# wider, and the total within 2 % of the process's CPU time.
+# shellcheck source=test/e2e/lib.sh
+. "$(dirname "$0")/lib.sh"
+needs python3
+
+judge() {
+    python3 - "$1" "$2" "$ROOT/test/judge/pprof_strict.py" <<'PY'
+import json, re, subprocess, sys
+profile, said, judge = sys.argv[1:]
+p = json.loads(subprocess.run([sys.executable, judge, "--json", profile], check=True,
+                              capture_output=True, text=True).stdout)
+truth = {name: int(n) for name, n in re.findall(r"(\w+) (\d+)", open(said).read())}
+count = sum(s["values"][0] for s in p["samples"])
+total = sum(s["values"][1] for s in p["samples"])
+work = sum(truth[n] for n in ("sixty", "thirty", "ten"))
+bad = 0
+for name in ("sixty", "thirty", "ten"):
+    seen = sum(s["values"][1] for s in p["samples"] if "spin_" + name in s["stack"]) / total * 100
+    share = truth[name] / work * 100
+    q = share / 100
+    bound = max(2.0, 4 * (q * (1 - q) / count) ** 0.5 * 100)
+    bad += abs(seen - share) > bound
+    print(f"{name}: {seen:.2f} % seen, {share:.2f} % true, bound {bound:.2f} points, {count} samples")
+off = (total / truth["process"] - 1) * 100
+print(f"total {off:+.2f} % of the process's CPU time; {'; '.join(p['comments'])}")
+sys.exit(bad or abs(off) > 2)
+PY
+}
+
+for engine in perf timer; do
+    # threads, CPU seconds in all, rhythm in microseconds
+    for case in '1 4 20000' '1 4 7000' '16 6 20000' '256 12 10000'; do
+        # shellcheck disable=SC2086 # three arguments
+        preloaded PROFEP_CPU_ENGINE=$engine PROFEP_HZ=500 PROFEP_OUTPUT="$TMP/p.pb.gz" \
+            "$PROGS/spin" $case >"$TMP/said"
+        if judge "$TMP/p.pb.gz" "$TMP/said" >"$TMP/verdict" 2>&1; then
+            ok "$engine engine, threads CPU-seconds rhythm: $case"
+        else
+            not_ok "$engine engine, threads CPU-seconds rhythm: $case"
+        fi
+        note "$(cat "$TMP/verdict")"
+    done
+done
+done_testing
