@@ -23,16 +23,13 @@ struct wanted {
 static const char *read_params(const struct pep_exchange *exchange, struct wanted *wanted) {
     const struct pep_request *request = exchange->request;
     const char *hz = pep_request_param(request, "hz");
-    const char *format = pep_request_param(request, "format");
-    const char *thread = pep_request_param(request, "thread");
+    const char *thread, *sentence;
     int64_t number = exchange->service->hz;
-    wanted->format = pep_request_accept(pep_request_header(request, "Accept", NULL));
     if (hz && !pep_request_number(hz, PEP_CPU_HZ_MIN, PEP_CPU_HZ_MAX, &number))
         return "hz must be a whole number from 1 to 10000.";
-    if (format && !pep_request_format(format, &wanted->format))
-        return "format must be one of pprof, svg, html, collapsed, text, top.";
-    if (thread && (!*thread || strlen(thread) > PEP_REQUEST_THREAD_MAX))
-        return "thread must be a thread id or a part of a thread's name, up to 64 bytes.";
+    sentence = pep_render_params(request, &wanted->format, &thread);
+    if (sentence)
+        return sentence;
     wanted->window =
         (struct pep_window){.hz = (uint32_t)number,
                             .seconds = pep_request_seconds(pep_request_param(request, "seconds")),

@@ -20,7 +20,20 @@ static const struct format {
     [PEP_FORMAT_HTML] = {"text/html; charset=utf-8", pep_encode_flame_html, true},
     [PEP_FORMAT_COLLAPSED] = {"text/plain; charset=utf-8", pep_encode_collapsed, false},
     [PEP_FORMAT_TEXT] = {"text/plain; charset=utf-8", pep_encode_text, false},
+    [PEP_FORMAT_LEGACY] = {"text/plain; charset=utf-8", pep_encode_legacy, false},
 };
+
+const char *pep_render_params(const struct pep_request *request, enum pep_format *format,
+                              const char **thread) {
+    const char *wanted = pep_request_param(request, "format");
+    *thread = pep_request_param(request, "thread");
+    *format = pep_request_accept(pep_request_header(request, "Accept", NULL));
+    if (wanted && !pep_request_format(wanted, format))
+        return "format must be one of pprof, svg, html, collapsed, text, top.";
+    if (*thread && (!**thread || strlen(*thread) > PEP_REQUEST_THREAD_MAX))
+        return "thread must be a thread id or a part of a thread's name, up to 64 bytes.";
+    return NULL;
+}
 
 void pep_render_head(struct pep_response *response, enum pep_format format, const char *name) {
     pep_response_start(response, 200, formats[format].content_type);
@@ -37,17 +50,32 @@ void pep_render_head(struct pep_response *response, enum pep_format format, cons
     pep_response_header(response, "Cache-Control", "no-store");
 }
 
+/* What was measured, for how long, how finely. */
+static const char *what_of(const struct pep_profile *profile, struct pep_arena *arena) {
+    const char *kind = profile->kind ? profile->kind : "cpu";
+    int64_t tenths = (profile->duration_ns + 50000000) / 100000000;
+    long long seconds = tenths / 10, tenth = tenths % 10;
+    if (strcmp(kind, "cpu") == 0)
+        return pep_arena_printf(arena, "CPU, %lld.%lld s at %lld Hz", seconds, tenth,
+                                profile->period > 0 ? (long long)(1000000000 / profile->period)
+                                                    : 0ll);
+    const char *name = strcmp(kind, "allocs") == 0      ? "allocations"
+                       : strcmp(kind, "temporary") == 0 ? "short-lived allocations"
+                                                        : kind;
+    if (tenths > 0)
+        return pep_arena_printf(arena, "%s, %lld.%lld s", name, seconds, tenth);
+    return pep_arena_printf(arena, "%s since the start", name);
+}
+
 static const char *title_of(const struct pep_profile *profile, struct pep_arena *arena) {
     char comm[17] = "";
     if (pep_os_read_file("/proc/self/comm", comm, sizeof(comm)) <= 0)
         comm[0] = '\0';
     comm[strcspn(comm, "\n")] = '\0';
-    int64_t tenths = (profile->duration_ns + 50000000) / 100000000;
-    int64_t hz = profile->period > 0 ? 1000000000 / profile->period : 0;
-    const char *title = pep_arena_printf(
-        arena, "%s %d: CPU, %lld.%lld s at %lld Hz", comm[0] ? comm : "process", profile->pid,
-        (long long)(tenths / 10), (long long)(tenths % 10), (long long)hz);
-    return title ? title : "CPU";
+    const char *what = what_of(profile, arena);
+    const char *title = pep_arena_printf(arena, "%s %d: %s", comm[0] ? comm : "process",
+                                         profile->pid, what ? what : "");
+    return title ? title : "";
 }
 
 int pep_render_to(struct pep_writer *writer, enum pep_format format,

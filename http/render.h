@@ -14,6 +14,10 @@
 #include "http/response.h"
 #include "sampler/profile.h"
 
+/* format= (or else the Accept header) and thread=, as every profile takes them. NULL, or the
+ * sentence of a 400. */
+const char *pep_render_params(const struct pep_request *request, enum pep_format *format,
+                              const char **thread);
 /* The headers of a 200 in that format; name is the file's ("profile"). */
 void pep_render_head(struct pep_response *response, enum pep_format format, const char *name);
 /* Encodes profile as the body. The writer's error tells how it went. */

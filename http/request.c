@@ -176,6 +176,50 @@ int64_t pep_request_seconds(const char *text) {
     return seconds;
 }
 
+int64_t pep_request_atoi(const char *text) {
+    int64_t number;
+    return text && parse_integer(text, &number) ? number : 0;
+}
+
+bool pep_request_positive(const char *text, int64_t *number) {
+    return parse_integer(text, number) && *number > 0;
+}
+
+/* Digits and at most one point; the digits' value, and in *scale how many stood behind the point.
+ * What is left of the text, NULL when there was no digit. */
+static const char *parse_digits(const char *text, double *value, int *scale) {
+    bool has_digit = false, has_point = false;
+    *value = 0;
+    *scale = 0;
+    for (; (*text >= '0' && *text <= '9') || (*text == '.' && !has_point); text++) {
+        if (*text == '.') {
+            has_point = true;
+            continue;
+        }
+        has_digit = true;
+        *value = *value * 10 + (*text - '0');
+        *scale += has_point;
+    }
+    return has_digit ? text : NULL;
+}
+
+bool pep_request_decimal(const char *text, double low, double high, double *number) {
+    int scale;
+    int64_t exponent = 0;
+    text = parse_digits(text, number, &scale);
+    if (!text || (*text && *text != 'e' && *text != 'E'))
+        return false;
+    if (*text && (!parse_integer(text + 1, &exponent) || exponent < -400 || exponent > 400))
+        return false;
+    for (exponent -= scale; exponent > 0; exponent--)
+        *number *= 10;
+    double divisor = 1; /* one division: 0.1 is 1 / 10 and so the nearest there is */
+    for (; exponent < 0; exponent++)
+        divisor *= 10;
+    *number /= divisor;
+    return *number >= low && *number <= high;
+}
+
 bool pep_request_number(const char *text, int64_t low, int64_t high, int64_t *number) {
     return text[0] >= '0' && text[0] <= '9' && parse_integer(text, number) && *number >= low &&
            *number <= high;

@@ -28,7 +28,8 @@ enum pep_format {
     PEP_FORMAT_SVG,
     PEP_FORMAT_HTML,
     PEP_FORMAT_COLLAPSED,
-    PEP_FORMAT_TEXT
+    PEP_FORMAT_TEXT,
+    PEP_FORMAT_LEGACY /* debug=1 of the heap; not a word of format= */
 };
 
 struct pep_header {
@@ -68,6 +69,13 @@ const char *pep_request_param(const struct pep_request *request, const char *nam
 
 /* Go's rule for `seconds`: a base-10 integer above 0; anything else, or nothing, is 30. */
 int64_t pep_request_seconds(const char *text);
+/* Go's rule for `debug` and `gc`: a base-10 integer; anything else, or nothing, is 0. */
+int64_t pep_request_atoi(const char *text);
+/* A base-10 integer above 0 that 64 bits hold; false otherwise. */
+bool pep_request_positive(const char *text, int64_t *number);
+/* A plain decimal number such as 10, 0.25 or 1e-4 in [low, high], in any locale of the host; false
+ * otherwise. */
+bool pep_request_decimal(const char *text, double low, double high, double *number);
 /* A plain decimal integer in [low, high]; false otherwise. */
 bool pep_request_number(const char *text, int64_t low, int64_t high, int64_t *number);
 /* "pprof", "svg" ...; false when not one of them. */

@@ -42,7 +42,7 @@ struct pep_param {
     const char *name, *values, *help; /* name NULL ends a list */
 };
 
-#define PEP_ROUTE_PARAMS_MAX 5
+#define PEP_ROUTE_PARAMS_MAX 9
 
 struct pep_route {
     const char *path;
@@ -60,12 +60,24 @@ extern const size_t pep_routes_count;
 /* Checks access, finds the route, runs its handler. The answer still has to be ended. */
 void pep_routes_serve(struct pep_exchange *exchange);
 
-/* Handlers, one group a file: on_pprof.c, on_symbol.c, on_index.c, on_self.c. */
+/* Handlers, one group a file: on_pprof.c, on_heap.c, on_allocs.c, on_symbol.c, on_index.c,
+ * on_self.c. */
 void pep_on_index(struct pep_exchange *exchange);
 void pep_on_profile(struct pep_exchange *exchange);
+void pep_on_heap(struct pep_exchange *exchange);
+void pep_on_allocs(struct pep_exchange *exchange);
+void pep_on_temporary(struct pep_exchange *exchange);
+void pep_on_allocs_profile(struct pep_exchange *exchange);
+void pep_on_allocs_start(struct pep_exchange *exchange);
+void pep_on_allocs_stop(struct pep_exchange *exchange);
 void pep_on_cmdline(struct pep_exchange *exchange);
 void pep_on_symbol(struct pep_exchange *exchange);
 void pep_on_self(struct pep_exchange *exchange);
 void pep_on_health(struct pep_exchange *exchange);
+
+/* The answer to an error of a window over the heap. */
+void pep_on_heap_error(struct pep_response *response, int error);
+/* In a forked child: the parent's recording is not here. */
+void pep_on_allocs_after_fork_child(void);
 
 #endif

@@ -9,18 +9,25 @@
 /* 200 years: far beyond any wait, and still clear of 64 bits of nanoseconds. */
 #define SECONDS_MAX 6307200000ll
 
-static int wait_out(const struct pep_window *window) {
-    int64_t seconds = window->seconds < SECONDS_MAX ? window->seconds : SECONDS_MAX;
-    uint64_t deadline_ns = pep_os_clock_ns(CLOCK_MONOTONIC) + (uint64_t)seconds * 1000000000ull;
+uint64_t pep_window_duration_ns(int64_t seconds) {
+    return (uint64_t)(seconds < SECONDS_MAX ? seconds : SECONDS_MAX) * 1000000000ull;
+}
+
+static void rest(void) {
+}
+
+/* keep is called between two slices. */
+static int wait_out(struct pep_client *client, uint64_t duration_ns, void (*keep)(void)) {
+    uint64_t deadline_ns = pep_os_clock_ns(CLOCK_MONOTONIC) + duration_ns;
     for (;;) {
         uint64_t now_ns = pep_os_clock_ns(CLOCK_MONOTONIC);
         if (now_ns >= deadline_ns)
             return 0;
         uint64_t left_ns = deadline_ns - now_ns;
         uint64_t slice_ns = left_ns < PEP_WINDOW_SLICE_NS ? left_ns : PEP_WINDOW_SLICE_NS;
-        if (!window->client->wait(window->client, slice_ns))
+        if (!client->wait(client, slice_ns))
             return -ECONNRESET;
-        pep_cpu_sweep();
+        keep();
     }
 }
 
@@ -35,12 +42,44 @@ int pep_window_cpu(struct pep_arena *arena, const struct pep_window *window,
     int error = pep_cpu_begin(window->hz);
     if (error)
         return error;
-    error = wait_out(window);
+    error = wait_out(window->client, pep_window_duration_ns(window->seconds), pep_cpu_sweep);
     if (!error) {
         *profile = pep_profile_cpu(arena, before, window->hz, &filter);
         error = *profile ? 0 : -ENOMEM;
     }
     pep_cpu_end(window->hz);
+    return error;
+}
+
+int pep_window_heap_begin(const struct pep_heap_window *window) {
+    if (window->probability > 0)
+        return pep_heap_begin_probability(window->probability);
+    return window->rate_bytes ? pep_heap_begin(window->rate_bytes) : 0;
+}
+
+void pep_window_heap_end(const struct pep_heap_window *window) {
+    if (window->probability > 0)
+        pep_heap_end_probability(window->probability);
+    else if (window->rate_bytes)
+        pep_heap_end(window->rate_bytes);
+}
+
+int pep_window_heap(struct pep_arena *arena, const struct pep_heap_window *window,
+                    struct pep_profile **profile) {
+    *profile = NULL;
+    /* The rate first: a block sampled before, at a coarser one, would stand for many. */
+    int error = pep_window_heap_begin(window);
+    if (error)
+        return error;
+    struct pep_heap_snapshot *before = pep_heap_snapshot_take(arena);
+    error = before ? wait_out(window->client, window->duration_ns, rest) : -ENOMEM;
+    if (!error) {
+        *profile = pep_profile_heap(arena, before, &window->query);
+        error = *profile ? 0 : -ENOMEM;
+    }
+    if (!error)
+        (*profile)->is_signed = !window->query.has_absolute_inuse;
+    pep_window_heap_end(window);
     return error;
 }
 

@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "sampler/heap.h"
 #include "sampler/profile.h"
 
 #define PEP_WINDOW_SLICE_NS 100000000ull
@@ -34,6 +35,25 @@ struct pep_window {
  * pep_cpu_begin answered. The sampler is let go in every case. */
 int pep_window_cpu(struct pep_arena *arena, const struct pep_window *window,
                    struct pep_profile **profile);
+struct pep_heap_window {
+    uint64_t duration_ns;
+    uint32_t rate_bytes; /* 0: as it is */
+    double probability;  /* of an allocation being recorded; 0: by bytes */
+    struct pep_heap_query query;
+    struct pep_client *client;
+};
+
+/* Runs a window over the heap and leaves its profile; 0 or -errno likewise. What lives is a
+ * difference too, unless the query wants it absolute. */
+int pep_window_heap(struct pep_arena *arena, const struct pep_heap_window *window,
+                    struct pep_profile **profile);
+/* Asks for the sampling that a window wants, and lets it go again. 0 or -errno. */
+int pep_window_heap_begin(const struct pep_heap_window *window);
+void pep_window_heap_end(const struct pep_heap_window *window);
+
+/* A number of seconds as a duration that a wait can be held to. */
+uint64_t pep_window_duration_ns(int64_t seconds);
+
 /* A profile without samples: modules as they are now, for looking addresses up. */
 struct pep_profile *pep_window_modules(struct pep_arena *arena);
 
