@@ -29,6 +29,10 @@ static PEP_TLS bool is_blocked_by_host;
  * is not told. */
 static uint64_t padded_masks;
 
+/* The same for handlers from whose mask we took our signal: kept pending over the handler, it would
+ * come when the interrupted call has just returned EINTR, which is the host's (cpu_restart.c). */
+static uint64_t opened_masks;
+
 #define pep_or_relaxed(p, v) __atomic_fetch_or((p), (v), __ATOMIC_RELAXED)
 #define pep_and_relaxed(p, v) __atomic_fetch_and((p), (v), __ATOMIC_RELAXED)
 
@@ -220,17 +224,26 @@ PEP_SIGNAL_SAFE static void own_action(const struct sigaction *set, struct sigac
 }
 
 /* What the host is told of an action that the kernel holds. */
-PEP_SIGNAL_SAFE static void show_action(int n, struct sigaction *old, uint64_t padded) {
+PEP_SIGNAL_SAFE static void show_action(int n, struct sigaction *old, uint64_t padded,
+                                        uint64_t opened) {
     if (is_guard(old))
         pep_zero(old, sizeof(*old));
     else if (padded & bit_of(n))
         set_bits(&old->sa_mask, bits_of(&old->sa_mask) & ~our_bit());
+    else if (opened & bit_of(n))
+        set_bits(&old->sa_mask, bits_of(&old->sa_mask) | our_bit());
 }
 
 /* True for a handler whose mask gets our signal added. */
 PEP_SIGNAL_SAFE static bool is_padded(int n, const struct sigaction *set) {
     return (bit_of(n) & CRASHES) && (set->sa_flags & SA_ONSTACK) && set->sa_handler != SIG_DFL &&
            set->sa_handler != SIG_IGN && !(bits_of(&set->sa_mask) & our_bit());
+}
+
+/* True for a handler from whose mask our signal is taken. */
+PEP_SIGNAL_SAFE static bool is_opened(int n, const struct sigaction *set) {
+    return bit_of(n) && !(bit_of(n) & CRASHES) && set->sa_handler != SIG_DFL &&
+           set->sa_handler != SIG_IGN && (bits_of(&set->sa_mask) & our_bit());
 }
 
 /* What the kernel gets for what the host sets; copy is room for it. */
@@ -240,25 +253,29 @@ PEP_SIGNAL_SAFE static const struct sigaction *action_for(int n, const struct si
         make_guard(copy);
         return copy;
     }
-    if (!is_padded(n, set))
+    bool opens = is_opened(n, set);
+    if (!opens && !is_padded(n, set))
         return set;
     pep_zero(copy, sizeof(*copy));
     copy->sa_handler = set->sa_handler;
     copy->sa_flags = set->sa_flags;
-    set_bits(&copy->sa_mask, bits_of(&set->sa_mask) | our_bit());
+    uint64_t mask = bits_of(&set->sa_mask);
+    set_bits(&copy->sa_mask, opens ? mask & ~our_bit() : mask | our_bit());
     return copy;
 }
 
 PEP_SIGNAL_SAFE static int host_action(int n, const struct sigaction *set, struct sigaction *old) {
     uint64_t bit = our_bit(), special = bit_of(n) & (CRASHES | guarded);
-    if (bit == 0 || (bit_of(n) != bit && special == 0))
+    if (bit == 0)
         return pep_real.sigaction(n, set, old);
     if (bit_of(n) == bit) {
         own_action(set, old);
         return 0;
     }
-    uint64_t padded = pep_load_relaxed(&padded_masks);
-    bool pads = set && is_padded(n, set);
+    uint64_t padded = pep_load_relaxed(&padded_masks), opened = pep_load_relaxed(&opened_masks);
+    bool pads = set && is_padded(n, set), opens = set && is_opened(n, set);
+    if (special == 0 && !opens && !(opened & bit_of(n)))
+        return pep_real.sigaction(n, set, old);
     struct sigaction copy;
     int result = pep_real.sigaction(n, set ? action_for(n, set, &copy) : NULL, old);
     if (result != 0)
@@ -269,8 +286,12 @@ PEP_SIGNAL_SAFE static int host_action(int n, const struct sigaction *set, struc
         (void)pep_or_relaxed(&padded_masks, special);
     else if (set)
         (void)pep_and_relaxed(&padded_masks, ~special);
+    if (opens)
+        (void)pep_or_relaxed(&opened_masks, bit_of(n));
+    else if (set)
+        (void)pep_and_relaxed(&opened_masks, ~bit_of(n));
     if (old)
-        show_action(n, old, padded);
+        show_action(n, old, padded, opened);
     return 0;
 }
 
@@ -290,7 +311,7 @@ static uint64_t interrupting;
 /* True when signal n goes another way than straight to libc. signal(3) sets no SA_ONSTACK, so
  * nothing is padded there. */
 PEP_SIGNAL_SAFE static bool is_special(int n) {
-    return our_bit() && (bit_of(n) & (our_bit() | guarded));
+    return our_bit() && (bit_of(n) & (our_bit() | guarded | pep_load_relaxed(&opened_masks)));
 }
 
 /* signal(3) in all of its meanings, for the numbers that are special. */

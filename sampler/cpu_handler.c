@@ -223,18 +223,8 @@ PEP_SIGNAL_SAFE static struct pep_thread *whose(const siginfo_t *info, const uco
     return is_here || pep_os_gettid() == thread->tid ? thread : NULL;
 }
 
-PEP_SIGNAL_SAFE void pep_cpu_handler(int sig, siginfo_t *info, void *context) {
-    bool is_ours;
-    struct pep_thread *thread = whose(info, context, &is_ours);
-    if (thread == NULL) {
-        if (is_ours)
-            PEP_COUNT(sample_stale, 1);
-        else
-            pass_on(sig, info, context);
-        return;
-    }
-    if (!enter(thread))
-        return;
+/* The thread's slot is held. */
+PEP_SIGNAL_SAFE static void serve(struct pep_thread *thread, const ucontext_t *context) {
     uint32_t hz = pep_load_relaxed(&pep_cpu.hz);
     uint64_t delay = 0;
     if (hz != 0) {
@@ -251,6 +241,20 @@ PEP_SIGNAL_SAFE void pep_cpu_handler(int sig, siginfo_t *info, void *context) {
     }
     pep_cpu_next(thread, delay);
     pep_store_release(&thread->is_busy, PEP_BUSY_FREE);
+}
+
+PEP_SIGNAL_SAFE void pep_cpu_handler(int sig, siginfo_t *info, void *context) {
+    bool is_ours;
+    struct pep_thread *thread = whose(info, context, &is_ours);
+    if (thread == NULL && !is_ours) {
+        pass_on(sig, info, context);
+        return;
+    }
+    if (thread == NULL)
+        PEP_COUNT(sample_stale, 1);
+    else if (enter(thread))
+        serve(thread, context);
+    pep_cpu_restart_call(context);
 }
 
 static void fill(struct pep_ksigaction *action) {

@@ -12,6 +12,8 @@
 #ifndef PEP_SAMPLER_CPU_INTERNAL_H
 #define PEP_SAMPLER_CPU_INTERNAL_H
 
+#include <ucontext.h>
+
 #include "sampler/cpu.h"
 
 struct pep_cpu_shared {
@@ -74,6 +76,9 @@ int pep_cpu_scratch_init(void);
 /* Blocks that other threads held when the process was forked. */
 void pep_cpu_scratch_after_fork_child(void);
 PEP_SIGNAL_SAFE void pep_cpu_handler(int sig, siginfo_t *info, void *context);
+
+/* cpu_restart.c: a call that returned EINTR for our signal is made again. */
+PEP_SIGNAL_SAFE void pep_cpu_restart_call(ucontext_t *context);
 
 /* cpu_entry_x86_64.c */
 struct pep_cpu_job;

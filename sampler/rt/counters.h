@@ -22,6 +22,7 @@
     X(sample_no_scratch, "samples refused because every scratch stack was in use") \
     X(sample_in_crash, "samples refused because the thread was handling a fault") \
     X(sample_small_stack, "samples refused because the signal stack was nearly used up") \
+    X(calls_restarted, "system calls that a sampling signal cut short and that were made again") \
     X(sample_stale, "timer signals that arrived for a thread no longer profiled") \
     X(unwind_truncated, "stacks cut at the depth limit") \
     X(unwind_partial, "stacks that end before a thread's first frame") \
