@@ -47,6 +47,8 @@
       (fd, name, t, w)) \
     X(int, unshare, (int flags), (flags)) \
     X(int, setns, (int fd, int type), (fd, type)) \
+    X(long, syscall, (long nr, long a, long b, long c, long d, long e, long f), \
+      (nr, a, b, c, d, e, f)) \
     X(int, execve, (const char *path, char *const v[], char *const e[]), (path, v, e)) \
     X(int, execv, (const char *path, char *const v[]), (path, v)) \
     X(int, execvp, (const char *file, char *const v[]), (file, v)) \

@@ -326,6 +326,18 @@ static int prepare(void) {
     return r;
 }
 
+/* A perf signal that comes while execve(2) works outlives the program and ends the next one; only
+ * timers' signals are flushed. The hooks disarm before libc's exec; Go's runtime makes the system
+ * call by itself. */
+static bool has_go_runtime(void) {
+    for (pep_module_id id = 1; id <= pep_modules_count(); id++) {
+        const struct pep_module *module = pep_modules_get(id);
+        if (module != NULL && module->is_go)
+            return true;
+    }
+    return false;
+}
+
 static void start_engines(void) {
     pep_store_relaxed(&pep_cpu.is_perf_refused, 0);
     pep_store_relaxed(&pep_cpu.is_timer_refused, 0);
@@ -335,6 +347,10 @@ static void start_engines(void) {
     pep_cpu_clock_calibrate();
     if (choice == PEP_CPU_TIMER)
         pep_store_relaxed(&pep_cpu.note, "the timer engine was asked for");
+    if (choice == PEP_CPU_AUTO && has_go_runtime()) {
+        pep_store_relaxed(&pep_cpu.is_perf_refused, 1);
+        pep_store_relaxed(&pep_cpu.note, "a Go program may exec past our hooks");
+    }
     is_signal_taken = false;
 }
 

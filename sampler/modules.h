@@ -43,6 +43,7 @@ struct pep_module {
     bool is_main;           /* the program itself */
     bool is_own;            /* libprofep.so: its frames are never shown */
     bool is_vdso;
+    bool is_go;       /* made by Go's linker */
     bool is_libc;     /* libc.so.6 or the loader */
     int is_unloaded;  /* pep_store_release: its addresses may be reused */
     const char *path; /* as in /proc/self/maps; "[vdso]" for the vDSO; never NULL */

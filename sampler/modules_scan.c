@@ -13,6 +13,7 @@
 #define PAGE_DOWN(a) ((a) & ~(PAGE - 1))
 #define PHDRS_MAX 64
 #define NOTE_MAX 1024
+#define GO_BUILD_ID 4 /* type of the note that Go's linker writes */
 
 struct line {
     uintptr_t start, limit;
@@ -34,11 +35,11 @@ static bool peek_all(void *to, uintptr_t from, size_t count) {
 }
 
 /* Notes are (namesz, descsz, type, name, desc), each padded to 4 bytes. */
-static void read_build_id(uintptr_t at, size_t size, struct pep_module *module) {
+static void read_notes(uintptr_t at, size_t size, struct pep_module *module) {
     unsigned char notes[NOTE_MAX];
     if (size > sizeof(notes))
         size = sizeof(notes);
-    if (module->build_id_bytes > 0 || !peek_all(notes, at, size))
+    if (!peek_all(notes, at, size))
         return;
     size_t i = 0;
     while (i + sizeof(Elf64_Nhdr) <= size) {
@@ -51,12 +52,14 @@ static void read_build_id(uintptr_t at, size_t size, struct pep_module *module) 
         size_t next = desc + ((head.n_descsz + 3) & ~3U);
         if (desc + head.n_descsz > size)
             return;
-        if (head.n_type == NT_GNU_BUILD_ID && head.n_namesz == 4 &&
+        bool has_short_name = head.n_namesz == 4;
+        if (has_short_name && head.n_type == GO_BUILD_ID && memcmp(notes + name, "Go\0", 4) == 0)
+            module->is_go = true;
+        if (has_short_name && head.n_type == NT_GNU_BUILD_ID && module->build_id_bytes == 0 &&
             memcmp(notes + name, "GNU", 4) == 0) {
             size_t count = head.n_descsz < PEP_BUILD_ID_MAX ? head.n_descsz : PEP_BUILD_ID_MAX;
             memcpy(module->build_id, notes + desc, count);
             module->build_id_bytes = (uint8_t)count;
-            return;
         }
         i = next;
     }
@@ -98,7 +101,7 @@ static void read_phdrs(const Elf64_Phdr *phdrs, size_t count, struct pep_scan_ob
     for (size_t i = 0; i < count; i++) {
         const Elf64_Phdr *p = &phdrs[i];
         if (p->p_type == PT_NOTE)
-            read_build_id(m->bias + p->p_vaddr, p->p_memsz, m);
+            read_notes(m->bias + p->p_vaddr, p->p_memsz, m);
         if (p->p_type == PT_GNU_EH_FRAME) {
             m->eh_frame_hdr = m->bias + p->p_vaddr;
             m->eh_frame_hdr_bytes = p->p_memsz;

@@ -206,6 +206,9 @@ static void fill_comments(struct pep_arena *arena, struct pep_profile *profile,
                  (unsigned)state.threads_none));
     if (state.note != NULL)
         add_comment(&to, pep_arena_printf(arena, "Perf events are not used: %s.", state.note));
+    if (state.threads_timer != 0)
+        add_comment(&to, "Timers expire with the kernel's clock tick: work that follows the same "
+                         "beat is seen more or less often than it runs.");
     add_rate(&to, before, hz);
     if (state.hz != hz && state.hz != 0)
         add_comment(&to, pep_arena_printf(
