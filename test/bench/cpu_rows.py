@@ -206,6 +206,6 @@ def shares():
                 fill(key)
         for rhythm in rhythms:
             tell(f"60/30/10 at 1, 16, 256 threads, {engine} engine, {hz} Hz, rhythm "
-                 f"{rhythm / 1000:g} ms = {rhythm // period_us} periods",
+                 f"{rhythm / 1000:g} ms = {rhythm // period_us} of its periods",
                  "within 2 points; total within 2 %",
                  "; ".join(cells[rhythm, threads] for threads in (1, 16, 256)))
