@@ -119,7 +119,10 @@ static void write_header(struct text *text) {
         totals[ALLOC_SPACE]++;
     pep_write_text(text->job->writer, "heap profile: ");
     write_values(text->job->writer, totals);
-    pep_write_printf(text->job->writer, " heap_v2/%" PRId64 "\n", rate > 0 ? rate : 1);
+    if (text->job->profile->is_exact)
+        pep_write_text(text->job->writer, " heapprofile\n");
+    else
+        pep_write_printf(text->job->writer, " heap_v2/%" PRId64 "\n", rate > 0 ? rate : 1);
 }
 
 static void write_frames(struct pep_writer *writer, const struct pep_place *place) {
@@ -141,17 +144,26 @@ static void write_frames(struct pep_writer *writer, const struct pep_place *plac
     }
 }
 
+static void write_label(struct pep_writer *writer, const char **before, const char *key,
+                        const char *text) {
+    if (text == NULL)
+        return;
+    pep_write_printf(writer, "%s\"%s\":", *before, key);
+    pep_write_json_string(writer, text);
+    *before = ", ";
+}
+
 static void write_labels(struct pep_writer *writer, const struct pep_sample *sample) {
-    if (sample->tid == 0 && sample->thread == NULL)
+    const char *before = "";
+    if (sample->tid == 0 && sample->thread == NULL && sample->mapping == NULL)
         return;
     pep_write_text(writer, "# labels: {");
-    if (sample->thread != NULL) {
-        pep_write_text(writer, "\"thread\":");
-        pep_write_json_string(writer, sample->thread);
+    write_label(writer, &before, "thread", sample->thread);
+    if (sample->tid != 0) {
+        pep_write_printf(writer, "%s\"thread_id\":\"%d\"", before, sample->tid);
+        before = ", ";
     }
-    if (sample->tid != 0)
-        pep_write_printf(writer, "%s\"thread_id\":\"%d\"", sample->thread != NULL ? ", " : "",
-                         sample->tid);
+    write_label(writer, &before, "mapping", sample->mapping);
     pep_write_text(writer, "}\n");
 }
 

@@ -61,6 +61,7 @@ static const char *what_of(const struct pep_profile *profile, struct pep_arena *
                                                     : 0ll);
     const char *name = strcmp(kind, "allocs") == 0      ? "allocations"
                        : strcmp(kind, "temporary") == 0 ? "short-lived allocations"
+                       : strcmp(kind, "mmap") == 0      ? "mapped memory"
                                                         : kind;
     if (tenths > 0)
         return pep_arena_printf(arena, "%s, %lld.%lld s", name, seconds, tenth);

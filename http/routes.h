@@ -60,8 +60,8 @@ extern const size_t pep_routes_count;
 /* Checks access, finds the route, runs its handler. The answer still has to be ended. */
 void pep_routes_serve(struct pep_exchange *exchange);
 
-/* Handlers, one group a file: on_pprof.c, on_heap.c, on_allocs.c, on_symbol.c, on_index.c,
- * on_self.c. */
+/* Handlers, one group a file: on_pprof.c, on_heap.c, on_allocs.c, on_mmap.c, on_symbol.c,
+ * on_index.c, on_self.c. */
 void pep_on_index(struct pep_exchange *exchange);
 void pep_on_profile(struct pep_exchange *exchange);
 void pep_on_heap(struct pep_exchange *exchange);
@@ -70,6 +70,7 @@ void pep_on_temporary(struct pep_exchange *exchange);
 void pep_on_allocs_profile(struct pep_exchange *exchange);
 void pep_on_allocs_start(struct pep_exchange *exchange);
 void pep_on_allocs_stop(struct pep_exchange *exchange);
+void pep_on_mmap(struct pep_exchange *exchange);
 void pep_on_cmdline(struct pep_exchange *exchange);
 void pep_on_symbol(struct pep_exchange *exchange);
 void pep_on_self(struct pep_exchange *exchange);

@@ -83,6 +83,20 @@ int pep_window_heap(struct pep_arena *arena, const struct pep_heap_window *windo
     return error;
 }
 
+int pep_window_mmap(struct pep_arena *arena, const struct pep_mmap_window *window,
+                    struct pep_profile **profile) {
+    struct pep_mmap_snapshot *before = NULL;
+    *profile = NULL;
+    if (window->duration_ns) {
+        before = pep_mmap_snapshot_take(arena);
+        int error = before ? wait_out(window->client, window->duration_ns, rest) : -ENOMEM;
+        if (error)
+            return error;
+    }
+    *profile = pep_profile_mmap(arena, before, &window->query);
+    return *profile ? 0 : -ENOMEM;
+}
+
 struct pep_profile *pep_window_modules(struct pep_arena *arena) {
     struct pep_profile_filter filter = {.thread = NULL};
     struct pep_cpu_snapshot *before = pep_cpu_snapshot_take(arena);

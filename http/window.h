@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "sampler/heap.h"
+#include "sampler/mmap.h"
 #include "sampler/profile.h"
 
 #define PEP_WINDOW_SLICE_NS 100000000ull
@@ -50,6 +51,16 @@ int pep_window_heap(struct pep_arena *arena, const struct pep_heap_window *windo
 /* Asks for the sampling that a window wants, and lets it go again. 0 or -errno. */
 int pep_window_heap_begin(const struct pep_heap_window *window);
 void pep_window_heap_end(const struct pep_heap_window *window);
+
+struct pep_mmap_window {
+    uint64_t duration_ns; /* 0: since the start of the process, at once */
+    struct pep_mmap_query query;
+    struct pep_client *client;
+};
+
+/* The same over what is mapped. */
+int pep_window_mmap(struct pep_arena *arena, const struct pep_mmap_window *window,
+                    struct pep_profile **profile);
 
 /* A number of seconds as a duration that a wait can be held to. */
 uint64_t pep_window_duration_ns(int64_t seconds);

@@ -25,6 +25,7 @@
 #include "preload/real.h"
 #include "sampler/cpu.h"
 #include "sampler/heap.h"
+#include "sampler/mmap.h"
 #include "sampler/modules.h"
 #include "sampler/rt/arena.h"
 #include "sampler/rt/atomics.h"
@@ -143,6 +144,7 @@ void pep_init_after_fork_child(void) {
     pep_modules_after_fork();
     pep_cpu_after_fork_child();
     pep_heap_after_fork_child();
+    pep_mmap_after_fork_child();
     pep_threads_after_fork();
     pep_hook_pthread_after_fork_child();
     pep_server_after_fork_child();
@@ -226,6 +228,7 @@ static void watch_heap(void) {
     int error = pep_heap_init(&heap);
     if (error)
         pep_log("the heap is not sampled: error %d", -error);
+    pep_hook_mmap_init();
 }
 
 static int wake(void) {

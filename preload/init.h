@@ -43,6 +43,9 @@ void pep_hook_pthread_after_fork_child(void);
 /* hook_malloc.c: before the heap is sampled. */
 void pep_hook_malloc_init(void);
 
+/* hook_mmap.c: from now on mappings are recorded. */
+void pep_hook_mmap_init(void);
+
 /* hook_process.c: the exit that runs no destructor but handlers of its own. */
 void pep_hook_process_init(void);
 /* True when found is our definition of name ("unshare" or "fork"), not somebody else's. */

@@ -45,6 +45,7 @@ static void *look_up(const char *name) {
 void pep_real_resolve(void) {
     int saved_errno = errno;
     pep_real_malloc_resolve();
+    pep_real_map_resolve();
     /* release: a hook on another thread may read one pointer while we write the next; each is
      * good by itself. */
 #define RESOLVE(result, name, parameters, arguments) \

@@ -16,6 +16,7 @@
 #include <pthread.h>
 #include <pty.h>
 #include <signal.h>
+#include <stdint.h>
 #include <sys/types.h>
 #include <threads.h>
 #include <time.h>
@@ -89,6 +90,18 @@ struct pep_real_malloc {
 
 extern struct pep_real_malloc pep_real_malloc;
 void pep_real_malloc_resolve(void);
+
+/* And so does mmap's: see hook_mmap_real.c. mremap is called with its fifth argument always. */
+struct pep_real_map {
+    void *(*mmap)(void *hint, size_t bytes, int protection, int flags, int fd, off_t offset);
+    int (*munmap)(void *address, size_t bytes);
+    void *(*mremap)(void *old, size_t old_bytes, size_t bytes, int flags, void *hint);
+    void *(*sbrk)(intptr_t by);
+    int (*brk)(void *to);
+};
+
+extern struct pep_real_map pep_real_map;
+void pep_real_map_resolve(void);
 
 struct pep_real {
 #define PEP_REAL_FIELD(result, name, parameters, arguments) result(*name) parameters;

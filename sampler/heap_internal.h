@@ -65,6 +65,9 @@ uint64_t pep_heap_live_count(void);
 
 /* heap_record.c. */
 void pep_heap_record_after_fork_child(void);
+/* The stack that leads to the caller and the identity of the thread, for whoever records other
+ * things than blocks; that of [unknown] when it cannot be walked, 0 when there is no table. */
+PEP_HOOK_SAFE pep_stack_id pep_heap_stack_here(uint32_t *identity);
 struct pep_heap_job;
 PEP_HOOK_SAFE void pep_heap_call_on_stack(struct pep_heap_job *job, void *stack_top);
 PEP_HOOK_SAFE void pep_heap_walk(struct pep_heap_job *job);

@@ -203,6 +203,17 @@ PEP_HOOK_SAFE static void record(struct pep_heap_thread *self, uintptr_t block, 
     pep_heap_put_back(block, &sample);
 }
 
+PEP_HOOK_SAFE __attribute__((noinline)) pep_stack_id pep_heap_stack_here(uint32_t *identity) {
+    struct pep_heap_thread *self = &pep_heap_thread;
+    struct pep_regs regs = {.ucontext = NULL};
+    __asm__ volatile("lea 0(%%rip), %0\n\tmov %%rsp, %1\n\tmov %%rbp, %2"
+                     : "=&r"(regs.pc), "=&r"(regs.sp), "=&r"(regs.bp));
+    if (self->identity == 0)
+        meet(self);
+    *identity = self->identity;
+    return find_stack(self, &regs);
+}
+
 /* -- the decision --------------------------------------------------------------------------- */
 
 PEP_HOOK_SAFE static void seed(struct pep_heap_thread *self) {

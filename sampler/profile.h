@@ -32,6 +32,7 @@ struct pep_sample {
     int tid;              /* 0: no thread label */
     const char *thread;   /* thread name, NULL: none */
     uint64_t bytes_label; /* numeric label "bytes"; 0: none */
+    const char *mapping;  /* label "mapping": what was mapped; NULL: none */
     int64_t values[PEP_PROFILE_VALUES_MAX];
 };
 
@@ -56,6 +57,7 @@ struct pep_profile {
     int64_t period;
     int64_t time_ns;     /* CLOCK_REALTIME at the start of the window */
     int64_t duration_ns; /* 0: cumulative */
+    bool is_exact;       /* nothing was sampled: not to be scaled by the period */
     bool is_signed;      /* values are differences and may be below 0 */
     struct pep_sample *samples;
     uint32_t sample_count;

@@ -39,6 +39,8 @@
     X(heap_live_full, "allocations not followed to their free because the table was full") \
     X(heap_no_stack, "allocations recorded without their stack") \
     X(live_map_full, "stretches of 4 MiB that the live map has no room for") \
+    X(mmap_full, "mappings not recorded or not followed to their end because a table was full") \
+    X(mmap_missed, "calls that map or unmap not recorded because the record was busy") \
     X(modules_full, "loaded objects not listed because the table was full") \
     X(signal_foreign, "signals with our number that were not ours, passed on") \
     X(signal_lost, "times the host took our signal's handler away") \
