@@ -75,53 +75,27 @@ PEP_EXPORT int forkpty(int *fd, char *name, const struct termios *terminal,
 #define ALONE_TRIES 100
 #define ALONE_PAUSE_NS 1000000ull
 
-/* Threads of the host that we know of; more than one, and the call fails without us too. */
-static bool host_has_one_thread(void) {
-    uint32_t count = 0;
-    for (uint32_t i = 0, limit = pep_threads_limit(); i < limit; i++) {
-        const struct pep_thread *thread = pep_thread_at(i);
-        count += thread && thread->tid != 0 && !thread->is_own;
-    }
-    return count <= 1;
-}
-
 /* A joined thread is counted until the kernel has buried it, so a refusal is tried again. */
 #define RETRY_ALONE(result, call) \
     for (int tries = 0; ((result) = (call)) == -1 && errno == EINVAL && tries < ALONE_TRIES; \
          tries++) \
     pep_os_sleep_ns(ALONE_PAUSE_NS)
 
-static bool agent_steps_out(void) {
-    if (!pep_init_is_awake() || !pep_init_is_this_process() || pep_thread_is_own() ||
-        !host_has_one_thread() || !pep_init_agent_is_running())
-        return false;
-    int saved_errno = errno;
-    pep_init_agent_stop();
-    errno = saved_errno;
-    return true;
-}
-
-static void agent_steps_in(void) {
-    int saved_errno = errno;
-    pep_init_agent_start();
-    errno = saved_errno;
-}
-
 PEP_EXPORT int unshare(int flags) {
-    if (!(flags & ALONE_FLAGS) || !agent_steps_out())
+    if (!(flags & ALONE_FLAGS) || !pep_init_agent_steps_out())
         return pep_real.unshare(flags);
     int result;
     RETRY_ALONE(result, pep_real.unshare(flags));
-    agent_steps_in();
+    pep_init_agent_steps_in();
     return result;
 }
 
 PEP_EXPORT int setns(int fd, int type) {
-    if (!agent_steps_out())
+    if (!pep_init_agent_steps_out())
         return pep_real.setns(fd, type);
     int result;
     RETRY_ALONE(result, pep_real.setns(fd, type));
-    agent_steps_in();
+    pep_init_agent_steps_in();
     return result;
 }
 

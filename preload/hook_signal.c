@@ -200,6 +200,17 @@ void pep_hook_signal_guard(void) {
         guarded |= BIT(fatal_signals[i]);
 }
 
+void pep_hook_signal_unguard(void) {
+    guarded = 0;
+    for (size_t i = 0; i < PEP_COUNT_OF(fatal_signals); i++) {
+        struct sigaction action;
+        if (pep_real.sigaction(fatal_signals[i], NULL, &action) != 0 || !is_guard(&action))
+            continue;
+        pep_zero(&action, sizeof(action));
+        (void)pep_real.sigaction(fatal_signals[i], &action, NULL);
+    }
+}
+
 /* -- actions -------------------------------------------------------------------------------- */
 
 PEP_SIGNAL_SAFE static uint64_t bit_of(int n) {

@@ -1,10 +1,14 @@
 /*
- * syscall(2), for the one system call that must not surprise us: execve.
+ * syscall(2), for the few calls that must not surprise us: exec, rights and filters.
  *
  * Model:   a signal of perf's that comes while execve works outlives the program and ends the next
  *          one (only timers' signals are flushed by it), so the sampler lets go of the thread
- * first, as it does for libc's exec functions. Every other number goes through untouched. Writers:
- * any host thread.  [hook] Readers: - Memory:  none. When full: -
+ *          first, as it does for libc's exec functions. Rights and filters: hook_rights.c. Every
+ *          other number goes through untouched.
+ * Writers: any host thread.  [hook]
+ * Readers: -
+ * Memory:  none.
+ * When full: -
  */
 #include <sys/syscall.h>
 
@@ -14,14 +18,25 @@
 #include "sampler/rt/attrs.h"
 #include "sampler/thread.h"
 
+/* hook_rights.c, under libc's names. */
+int hook_prctl(int option, long a, long b, long c, long d) __asm__("prctl");
+int capset(void *header, const void *data);
+
 /* The header declares it with an ellipsis; integer arguments travel alike (System V ABI for x86-64,
  * 3.5.7), so the hook has a name of its own in C and libc's name for the linker. */
 PEP_EXPORT long pep_hook_syscall(long nr, long a, long b, long c, long d, long e,
                                  long f) __asm__("syscall");
 
-PEP_EXPORT long pep_hook_syscall(long nr, long a, long b, long c, long d, long e, long f) {
-    if (pep_likely(nr != SYS_execve && nr != SYS_execveat))
+static __attribute__((noinline)) long special(long nr, long a, long b, long c, long d, long e,
+                                              long f) {
+    if (nr == SYS_prctl)
+        return hook_prctl((int)a, b, c, d, e);
+    if (nr == SYS_capset)
+        return capset((void *)a, (const void *)b);
+    if (nr == SYS_seccomp) {
+        pep_hook_rights_filter(a, c);
         return pep_real.syscall(nr, a, b, c, d, e, f);
+    }
     bool is_known = pep_init_is_awake() && pep_init_is_this_process() && !pep_thread_is_own();
     if (is_known)
         pep_cpu_exec_begin();
@@ -29,4 +44,18 @@ PEP_EXPORT long pep_hook_syscall(long nr, long a, long b, long c, long d, long e
     if (is_known)
         pep_cpu_exec_failed();
     return result;
+}
+
+/* Jumps, not calls: after vfork a child returns from here first, on its parent's stack. */
+PEP_EXPORT long pep_hook_syscall(long nr, long a, long b, long c, long d, long e, long f) {
+    switch (nr) {
+    case SYS_execve:
+    case SYS_execveat:
+    case SYS_prctl:
+    case SYS_capset:
+    case SYS_seccomp:
+        return special(nr, a, b, c, d, e, f);
+    default:
+        return pep_real.syscall(nr, a, b, c, d, e, f);
+    }
 }

@@ -122,6 +122,53 @@ void pep_init_agent_restart_in_child(void) {
     errno = saved_errno;
 }
 
+/* Threads of the host that we know of; more than one, and the call fails without us too. */
+static bool host_has_one_thread(void) {
+    uint32_t count = 0;
+    for (uint32_t i = 0, limit = pep_threads_limit(); i < limit; i++) {
+        const struct pep_thread *thread = pep_thread_at(i);
+        count += thread && thread->tid != 0 && !thread->is_own;
+    }
+    return count <= 1;
+}
+
+/* A joined thread is counted until the kernel has buried it, so a refusal is tried again. */
+#define RETRY_ALONE(result, call) \
+    for (int tries = 0; ((result) = (call)) == -1 && errno == EINVAL && tries < ALONE_TRIES; \
+         tries++) \
+    pep_os_sleep_ns(ALONE_PAUSE_NS)
+
+bool pep_init_agent_steps_out(void) {
+    if (!pep_init_is_awake() || !pep_init_is_this_process() || pep_thread_is_own() ||
+        !host_has_one_thread() || !is_agent_running)
+        return false;
+    int saved_errno = errno;
+    pep_init_agent_stop();
+    errno = saved_errno;
+    return true;
+}
+
+void pep_init_agent_steps_in(void) {
+    int saved_errno = errno;
+    pep_init_agent_start();
+    errno = saved_errno;
+}
+
+/* Hooks that are asleep make no call of their own, and a thread that is disarmed gets no signal. */
+void pep_init_retire(void) {
+    if (!pep_init_is_awake() || !pep_init_is_this_process())
+        return;
+    int saved_errno = errno;
+    pep_log("the program filters its system calls: it is left alone from here on");
+    pep_record_finish();
+    pep_hook_signal_unguard();
+    pep_init_agent_stop();
+    pep_cpu_exec_begin();
+    pep_server_unpublish();
+    pep_store_release(&is_awake, 0);
+    errno = saved_errno;
+}
+
 /* -- fork ----------------------------------------------------------------------------------- */
 
 /* Our signal is kept out of fork(2), which older kernels begin again for each signal. Registered
@@ -173,9 +220,10 @@ extern void __hwasan_init(void) __attribute__((weak));
 #define SHADOW_FIRST 0x7fff8000l
 #define SHADOW_LAST 0x10007fff7000l
 
-/* msync(2) fails for addresses that are not mapped. */
+/* mincore(2) fails for addresses that are not mapped. Memory checkers have no objection to it. */
 static bool is_mapped(long address) {
-    return pep_os_call6(SYS_msync, address, 4096, MS_ASYNC, 0, 0, 0) == 0;
+    unsigned char page;
+    return pep_os_call6(SYS_mincore, address, 4096, (long)&page, 0, 0, 0) == 0;
 }
 
 static bool has_sanitizer(void) {

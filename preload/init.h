@@ -27,6 +27,14 @@ PEP_SIGNAL_SAFE bool pep_init_is_this_process(void);
 void pep_init_agent_start(void);
 void pep_init_agent_stop(void);
 bool pep_init_agent_is_running(void);
+/* Around a call that fails while there is a second thread, or that gives rights to the calling
+ * thread alone, so that the agent would keep others: true when the agent was stopped, which has no
+ * effect but in a process whose only other thread it is. in starts it again, with the caller's
+ * rights. Both keep errno. */
+bool pep_init_agent_steps_out(void);
+void pep_init_agent_steps_in(void);
+/* For good: the process is about to be killed for calls like ours. What was recorded is written. */
+void pep_init_retire(void);
 /* In the child, after all handlers of fork ran. */
 void pep_init_agent_restart_in_child(void);
 /* Around daemon(3): the child is the program, and its parent only ends. */
@@ -51,9 +59,13 @@ void pep_hook_process_init(void);
 /* True when found is our definition of name ("unshare" or "fork"), not somebody else's. */
 bool pep_hook_process_is_ours(const char *name, const void *found);
 
+/* hook_rights.c: before seccomp(2) is called so. */
+void pep_hook_rights_filter(long operation, long program);
+
 /* hook_signal.c: while a recording wants to be written at the end, fatal signals that the host
  * left at their default come by us first. */
 void pep_hook_signal_guard(void);
+void pep_hook_signal_unguard(void);
 /* The host's mask as the host sees it, for a thread that is born with it. */
 PEP_SIGNAL_SAFE bool pep_hook_signal_is_blocked_by_host(void);
 PEP_SIGNAL_SAFE void pep_hook_signal_inherit(bool is_blocked);

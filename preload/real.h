@@ -48,6 +48,8 @@
       (fd, name, t, w)) \
     X(int, unshare, (int flags), (flags)) \
     X(int, setns, (int fd, int type), (fd, type)) \
+    X(int, capset, (void *header, const void *data), (header, data)) \
+    X(int, prctl, (int option, long a, long b, long c, long d), (option, a, b, c, d)) \
     X(long, syscall, (long nr, long a, long b, long c, long d, long e, long f), \
       (nr, a, b, c, d, e, f)) \
     X(int, execve, (const char *path, char *const v[], char *const e[]), (path, v, e)) \

@@ -77,4 +77,7 @@ PEP_SIGNAL_SAFE void pep_cpu_host_action(const struct pep_ksigaction *set,
  * that were open in the parent do not exist in the child. */
 void pep_cpu_after_fork_child(void);
 
+/* The time stamp counter is not to be read: it faults, prctl(2) PR_SET_TSC. */
+PEP_SIGNAL_SAFE void pep_cpu_forbid_tsc(void);
+
 #endif

@@ -33,8 +33,14 @@ PEP_SIGNAL_SAFE uint64_t pep_cpu_interval_ns(const struct pep_thread *thread, ui
     return thread->engine == PEP_ENGINE_TIMER && tick > period ? tick : period;
 }
 
+static int is_forbidden; /* relaxed; for good */
+
+PEP_SIGNAL_SAFE void pep_cpu_forbid_tsc(void) {
+    pep_store_relaxed(&is_forbidden, 1);
+}
+
 void pep_cpu_clock_calibrate(void) {
-    if (ns_per_tick != 0)
+    if (ns_per_tick != 0 || pep_load_relaxed(&is_forbidden))
         return;
     uint64_t start = pep_os_clock_ns(CLOCK_MONOTONIC_RAW), ticks = __rdtsc();
     pep_os_sleep_ns(CALIBRATE_NS);
@@ -46,6 +52,8 @@ void pep_cpu_clock_calibrate(void) {
 }
 
 PEP_SIGNAL_SAFE uint64_t pep_cpu_now(struct pep_thread *thread) {
+    if (pep_load_relaxed(&is_forbidden))
+        return pep_os_clock_ns(CLOCK_THREAD_CPUTIME_ID);
     uint64_t tsc = __rdtsc(), ticks = tsc - thread->last_tsc;
     bool is_known = thread->last_tsc != 0 && ticks >> 32 == 0;
     thread->last_tsc = tsc;
@@ -107,7 +115,8 @@ PEP_SIGNAL_SAFE uint64_t pep_cpu_schedule(struct pep_thread *thread, uint64_t no
 PEP_HOOK_SAFE uint64_t pep_cpu_schedule_start(struct pep_thread *thread, uint64_t now_ns,
                                               uint32_t hz) {
     if (thread->rng == 0)
-        thread->rng = __rdtsc() * 0x2545f4914f6cdd1du ^ (uint64_t)thread->tid << 32;
+        thread->rng = (pep_load_relaxed(&is_forbidden) ? now_ns : __rdtsc()) * 0x2545f4914f6cdd1du ^
+                      (uint64_t)thread->tid << 32;
     thread->last_tsc = 0;
     thread->ahead_ns = 0;
     thread->repeats = 0;

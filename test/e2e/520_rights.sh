@@ -1,0 +1,82 @@
+#!/bin/sh
+# Threads that change their own rights, and filters that kill: status and output are the bare ones.
+# shellcheck source=test/e2e/lib.sh
+. "$(dirname "$0")/lib.sh"
+needs gcc
+
+same() {
+    what=$1
+    shift
+    bare=$("$@" 2>&1)
+    bare_status=$?
+    got=$(preloaded PROFEP_HZ=1000 PROFEP_OUTPUT="$TMP/out.%p.txt" "$@" 2>&1)
+    is "$what: status" $? $bare_status
+    is "$what: output" "$got" "$bare"
+}
+
+cat >"$TMP/filtered.c" <<'C'
+#define _GNU_SOURCE
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+#define ALLOW(nr) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (nr), 0, 1), \
+    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
+/* filtered prctl|seccomp|strict _exit|return: writes and ends; any other call kills. Runs for
+ * 300 ms first and after. */
+static void burn(void) {
+    struct timespec start, now;
+    clock_gettime(CLOCK_MONOTONIC, &start);
+    do
+        clock_gettime(CLOCK_MONOTONIC, &now);
+    while ((now.tv_sec - start.tv_sec) * 1000 + (now.tv_nsec - start.tv_nsec) / 1000000 < 300);
+}
+int main(int count, char **arguments) {
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        ALLOW(SYS_write), ALLOW(SYS_exit), ALLOW(SYS_exit_group), ALLOW(SYS_rt_sigreturn),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS)};
+    struct sock_fprog program = {sizeof(code) / sizeof(code[0]), code};
+    burn();
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    if (count != 3)
+        return 77;
+    if (strcmp(arguments[1], "prctl") == 0)
+        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0);
+    else if (strcmp(arguments[1], "seccomp") == 0)
+        syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program);
+    else
+        prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT, 0, 0, 0);
+    if (strcmp(arguments[1], "strict") != 0) /* its time stamp counter faults */
+        burn();
+    if (write(1, "filtered\n", 9) != 9)
+        return 1;
+    if (strcmp(arguments[2], "return") == 0)
+        return 5;
+    if (strcmp(arguments[1], "strict") == 0)
+        syscall(SYS_exit, 5);
+    _exit(5);
+}
+C
+gcc -O1 -o "$TMP/filtered" "$TMP/filtered.c"
+for how in prctl seccomp strict; do
+    same "$how, _exit" "$TMP/filtered" $how _exit
+done
+same "prctl, return" "$TMP/filtered" prctl return
+matches "what was recorded until then is there" "$(cat "$TMP"/out.*.txt)" ' burn'
+
+if [ "$(id -u)" != 0 ]; then
+    skip "setpriv" "needs root"
+    done_testing
+fi
+same "another user" setpriv --reuid 65534 --clear-groups id
+same "fewer rights" setpriv --bounding-set -all --inh-caps -all id -u
+same "another user with a right" setpriv --reuid 65534 --regid 65534 --clear-groups \
+    --inh-caps +net_raw --ambient-caps +net_raw sh -c 'grep ^Cap /proc/self/status'
+done_testing
