@@ -13,6 +13,7 @@
  *
  * Source: capabilities(7), prctl(2), seccomp(2), nptl(7) on credentials.
  */
+#include <errno.h>
 #include <linux/seccomp.h>
 #include <stdbool.h>
 #include <sys/prctl.h>
@@ -20,6 +21,8 @@
 #include "preload/init.h"
 #include "preload/real.h"
 #include "sampler/cpu.h"
+#include "sampler/rt/atomics.h"
+#include "sampler/rt/os.h"
 
 /* libc's prototype has an ellipsis. Arguments not given are whatever the registers hold, for the
  * real function as well. */
@@ -51,14 +54,31 @@ void pep_hook_rights_filter(long operation, long program) {
         pep_init_retire();
 }
 
+/* As in hook_syscall.c: no look-up inside of an allocator that is starting. */
+static int before_start(int option, long a, long b, long c, long d) {
+    int result = pep_os_prctl(option, (unsigned long)a, (unsigned long)b, (unsigned long)c,
+                              (unsigned long)d);
+    if (result < 0) {
+        errno = -result;
+        return -1;
+    }
+    return result;
+}
+
+static int (*next)(int, long, long, long, long) = before_start;
+
+void pep_hook_rights_init(void) {
+    pep_store_release((void **)(void *)&next, (void *)pep_real.prctl);
+}
+
 int hook_prctl(int option, long a, long b, long c, long d) {
     if (is_filter(option, a, b))
         pep_init_retire();
     else if (option == PR_SET_TSC && a == PR_TSC_SIGSEGV)
         pep_cpu_forbid_tsc();
     if (!is_of_rights(option) || !pep_init_agent_steps_out())
-        return pep_real.prctl(option, a, b, c, d);
-    int result = pep_real.prctl(option, a, b, c, d);
+        return next(option, a, b, c, d);
+    int result = next(option, a, b, c, d);
     pep_init_agent_steps_in();
     return result;
 }

@@ -10,12 +10,15 @@
  * Memory:  none.
  * When full: -
  */
+#include <errno.h>
 #include <sys/syscall.h>
 
 #include "preload/init.h"
 #include "preload/real.h"
 #include "sampler/cpu.h"
+#include "sampler/rt/atomics.h"
 #include "sampler/rt/attrs.h"
+#include "sampler/rt/os.h"
 #include "sampler/thread.h"
 
 /* hook_rights.c, under libc's names. */
@@ -27,6 +30,23 @@ int capset(void *header, const void *data);
 PEP_EXPORT long pep_hook_syscall(long nr, long a, long b, long c, long d, long e,
                                  long f) __asm__("syscall");
 
+/* Until the originals are known: to look one up allocates, and an allocator that is starting makes
+ * system calls this way (jemalloc), so there is no way to ask. */
+static long before_start(long nr, long a, long b, long c, long d, long e, long f) {
+    long result = pep_os_call6(nr, a, b, c, d, e, f);
+    if (result < 0 && result > -4096) {
+        errno = (int)-result;
+        return -1;
+    }
+    return result;
+}
+
+static long (*next)(long, long, long, long, long, long, long) = before_start;
+
+void pep_hook_syscall_init(void) {
+    pep_store_release((void **)(void *)&next, (void *)pep_real.syscall);
+}
+
 static __attribute__((noinline)) long special(long nr, long a, long b, long c, long d, long e,
                                               long f) {
     if (nr == SYS_prctl)
@@ -35,12 +55,12 @@ static __attribute__((noinline)) long special(long nr, long a, long b, long c, l
         return capset((void *)a, (const void *)b);
     if (nr == SYS_seccomp) {
         pep_hook_rights_filter(a, c);
-        return pep_real.syscall(nr, a, b, c, d, e, f);
+        return next(nr, a, b, c, d, e, f);
     }
     bool is_known = pep_init_is_awake() && pep_init_is_this_process() && !pep_thread_is_own();
     if (is_known)
         pep_cpu_exec_begin();
-    long result = pep_real.syscall(nr, a, b, c, d, e, f);
+    long result = next(nr, a, b, c, d, e, f);
     if (is_known)
         pep_cpu_exec_failed();
     return result;
@@ -56,6 +76,6 @@ PEP_EXPORT long pep_hook_syscall(long nr, long a, long b, long c, long d, long e
     case SYS_seccomp:
         return special(nr, a, b, c, d, e, f);
     default:
-        return pep_real.syscall(nr, a, b, c, d, e, f);
+        return next(nr, a, b, c, d, e, f);
     }
 }

@@ -305,6 +305,8 @@ __attribute__((constructor)) static void start(void) {
     int saved_errno = errno;
     process_pid = pep_os_getpid();
     pep_real_resolve();
+    pep_hook_syscall_init();
+    pep_hook_rights_init();
     pep_config_load(environ);
     int marked_pid = pep_environment_marked_pid(environ);
     is_descendant = marked_pid != 0 && marked_pid != process_pid;

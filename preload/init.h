@@ -59,6 +59,9 @@ void pep_hook_process_init(void);
 /* True when found is our definition of name ("unshare" or "fork"), not somebody else's. */
 bool pep_hook_process_is_ours(const char *name, const void *found);
 
+/* After pep_real_resolve: from here on the calls go to the next library's function. */
+void pep_hook_syscall_init(void);
+void pep_hook_rights_init(void);
 /* hook_rights.c: before seccomp(2) is called so. */
 void pep_hook_rights_filter(long operation, long program);
 
