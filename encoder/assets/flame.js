@@ -117,6 +117,7 @@
       element("types").append(label);
     }
     element("types").hidden = data.types.length < 2;
+    element("tools").classList.toggle("many", data.types.length > 2);
   }
 
   // ---- state ---------------------------------------------------------------------------------
@@ -262,7 +263,8 @@
     const frame = frames[tree.frame[node]], total = tree.total[state.value];
     detail.replaceChildren(make("b", frame.name));
     if (frame.module) detail.append(make("span", frame.module));
-    for (let t = data.types.length - 1; t >= 0; t--) detail.append(make("span", amount(tree.total[t][node], t)));
+    const named = (t) => (data.types.length > 2 ? `${typeName(t)} ${bare(tree.total[t][node], t)}` : amount(tree.total[t][node], t));
+    for (let t = data.types.length - 1; t >= 0; t--) detail.append(make("span", named(t)));
     detail.append(make("span", `${percent(total[node], total[0])} of total`));
     if (isInView(node)) detail.append(make("span", `${percent(total[node], total[state.at])} of view`));
   }
@@ -303,7 +305,8 @@
     const type = state.value, total = base.total[type][0];
     const value = { self: (f) => f.self[type], total: (f) => f.total[type], name: (f) => f.frame.name };
     const frameNumber = new Map(frames.map((frame, i) => [frame, i]));
-    const shown = functions.filter((f) => hits === null || hits[frameNumber.get(f.frame)] === 1);
+    const used = functions.filter((f) => f.total[type] > 0);
+    const shown = used.filter((f) => hits === null || hits[frameNumber.get(f.frame)] === 1);
     const by = value[sort.by];
     shown.sort((a, b) => {
       const [x, y] = [by(a), by(b)];
@@ -312,7 +315,7 @@
     const rows = shown.slice(0, listed).map((f) => row(f, type, total));
     element("rows").replaceChildren(...rows);
     element("listed").textContent = hits === null ? whole_number.format(shown.length)
-      : `${whole_number.format(shown.length)} of ${whole_number.format(functions.length)}`;
+      : `${whole_number.format(shown.length)} of ${whole_number.format(used.length)}`;
     element("more").hidden = shown.length <= listed;
     element("more").textContent = `${whole_number.format(shown.length - listed)} more`;
   }
@@ -321,7 +324,7 @@
     const line = make("tr", "");
     for (const part of [f.self[type], f.total[type]]) {
       const cell = make("td", percent(part, total));
-      cell.append(make("small", amount(part, type)));
+      cell.append(make("small", bare(part, type)));
       line.append(cell);
     }
     const cell = make("td", "", { className: "name" });
