@@ -90,8 +90,8 @@ PEP_HOOK_SAFE static void settle(struct pep_thread *thread) {
     if (thread->engine == PEP_ENGINE_NONE || thread->last_stack == 0)
         return;
     uint64_t now;
-    if (!read_clock(thread->tid, &now) || now <= thread->last_cpu_ns)
-        return;
+    if (!read_clock(thread->tid, &now) || now < thread->last_cpu_ns)
+        now = thread->last_cpu_ns;
     uint64_t weight = now - thread->last_cpu_ns, count = 0;
     uint32_t hz = pep_load_relaxed(&pep_cpu.hz);
     if (thread->engine == PEP_ENGINE_TIMER && hz != 0) {
@@ -99,7 +99,7 @@ PEP_HOOK_SAFE static void settle(struct pep_thread *thread) {
         count = owed > period ? (uint64_t)(owed / period) : 0;
         thread->carry_ns = owed - (int64_t)count * period;
     }
-    pep_stack_table_charge(thread->last_stack, thread->identity, count, weight);
+    pep_cpu_charge_last(thread, count, weight);
     thread->last_cpu_ns = now;
     thread->last_tsc = 0;
 }
@@ -124,8 +124,7 @@ PEP_HOOK_SAFE static void settle_end(struct pep_thread *thread) {
         return;
     }
     uint64_t charged = thread->last_cpu_ns - thread->armed_cpu_ns;
-    if (charged < interval)
-        pep_stack_table_charge(thread->last_stack, thread->identity, 0, interval - charged);
+    pep_cpu_charge_last(thread, 0, charged < interval ? interval - charged : 0);
     thread->last_stack = 0;
 }
 
@@ -137,6 +136,7 @@ PEP_HOOK_SAFE static void arm(struct pep_thread *thread, uint32_t hz) {
     thread->last_cpu_ns = thread->armed_cpu_ns = now;
     thread->carry_ns = 0;
     thread->last_stack = 0;
+    thread->pending_count = thread->pending_ns = 0;
     uint64_t delay = pep_cpu_schedule_start(thread, now, hz);
     if (choice != PEP_CPU_TIMER && !pep_load_relaxed(&pep_cpu.is_perf_refused) &&
         pep_cpu_perf_arm(thread, delay) == 0)

@@ -93,7 +93,7 @@ PEP_SIGNAL_SAFE static struct pep_cpu_scratch *take_scratch(uint32_t first) {
 PEP_SIGNAL_SAFE static uint64_t whole_samples(struct pep_thread *thread, uint64_t weight_ns,
                                               uint64_t period_ns) {
     if (thread->engine == PEP_ENGINE_PERF && weight_ns < 2 * period_ns)
-        return 1;
+        return weight_ns > period_ns / 8; /* signals that waited together are one sample */
     int64_t owed = thread->carry_ns + (int64_t)weight_ns, period = (int64_t)period_ns;
     int64_t count = owed >= 2 * period ? owed / period : 1;
     int64_t left = owed - count * period;
@@ -101,19 +101,26 @@ PEP_SIGNAL_SAFE static uint64_t whole_samples(struct pep_thread *thread, uint64_
     return (uint64_t)count;
 }
 
+PEP_SIGNAL_SAFE void pep_cpu_charge_last(struct pep_thread *thread, uint64_t count,
+                                         uint64_t weight) {
+    count += thread->pending_count;
+    weight += thread->pending_ns;
+    thread->pending_count = thread->pending_ns = 0;
+    if (thread->last_stack != 0 && (count | weight) != 0)
+        pep_stack_table_charge(thread->last_stack, pep_thread_identity(thread), count, weight);
+}
+
 /* The time since the sample before belongs half to each of the two stacks: where the host went
  * from one to the other in between is as likely early as late. Given to the later one alone, each
- * function that begins would gain and each that ends would lose half a period. */
+ * function that begins would gain and each that ends would lose half a period. A sample's own half
+ * waits for the next one, so there is one charge a sample. */
 PEP_SIGNAL_SAFE static void charge(const struct pep_cpu_job *job, pep_stack_id stack) {
     struct pep_thread *thread = job->thread;
     uint64_t weight = job->now_ns > thread->last_cpu_ns ? job->now_ns - thread->last_cpu_ns : 0;
-    uint32_t identity = pep_thread_identity(thread);
-    uint64_t count = whole_samples(thread, weight, job->period_ns), earlier = 0;
-    if (thread->last_stack != 0 && thread->last_stack != stack)
-        earlier = weight / 2;
-    if (earlier != 0)
-        pep_stack_table_charge(thread->last_stack, identity, 0, earlier);
-    pep_stack_table_charge(stack, identity, count, weight - earlier);
+    uint64_t earlier = thread->last_stack != 0 ? weight / 2 : 0;
+    pep_cpu_charge_last(thread, 0, earlier);
+    thread->pending_count = whole_samples(thread, weight, job->period_ns);
+    thread->pending_ns = weight - earlier;
     thread->last_cpu_ns += weight;
     thread->last_stack = stack;
 }
@@ -220,7 +227,10 @@ PEP_SIGNAL_SAFE static struct pep_thread *whose(const siginfo_t *info, const uco
      * thread is itself; elsewhere (coroutines, signal stacks) the kernel tells. */
     uintptr_t sp = (uintptr_t)context->uc_mcontext.gregs[REG_RSP];
     bool is_here = sp - thread->stack.lo < thread->stack.hi - thread->stack.lo;
-    return is_here || pep_os_gettid() == thread->tid ? thread : NULL;
+    if (!is_here && pep_os_gettid() != thread->tid)
+        return NULL;
+    pep_cpu_perf_fired(thread, info->si_code == POLL_HUP);
+    return thread;
 }
 
 /* The thread's slot is held. */

@@ -35,12 +35,19 @@ extern struct pep_cpu_shared pep_cpu;
 PEP_HOOK_SAFE bool pep_cpu_lock(struct pep_thread *thread);
 PEP_HOOK_SAFE void pep_cpu_unlock(struct pep_thread *thread);
 
+/* Charges what the last sample of a thread still has to get, and count and weight with it. Under
+ * the slot's lock or in the thread's handler. */
+PEP_SIGNAL_SAFE void pep_cpu_charge_last(struct pep_thread *thread, uint64_t count,
+                                         uint64_t weight);
+
 /* The engines. arm: under the slot's lock, on any thread; 0 or -errno. disarm: the same; gives
  * back what arm took. next: the time to the next signal, by the thread's own handler or under
  * the lock; delay_ns 0 stops. */
 PEP_HOOK_SAFE int pep_cpu_perf_arm(struct pep_thread *thread, uint64_t delay_ns);
 PEP_HOOK_SAFE void pep_cpu_perf_disarm(struct pep_thread *thread);
 PEP_SIGNAL_SAFE void pep_cpu_perf_next(struct pep_thread *thread, uint64_t delay_ns);
+/* A signal of its event reached the thread; is_last: the kernel stopped the event with it. */
+PEP_SIGNAL_SAFE void pep_cpu_perf_fired(struct pep_thread *thread, bool is_last);
 /* The thread whose event has this descriptor, or NULL. */
 PEP_SIGNAL_SAFE struct pep_thread *pep_cpu_perf_thread(int fd);
 /* Looks at the limits of this process, before the first arming of a window. */

@@ -24,8 +24,10 @@
 #define FD_LOWEST 100   /* below lie the numbers that shells and inetd hand around */
 #define FD_WINDOW 16384 /* the kernel's table grows to the highest number: 128 KiB here */
 #define FD_MAP_SIZE 32768
-#define FIRES_MAX 2
 #define QUEUE_MIN 1024
+/* Signals an event may send before the kernel stops it: as many wait at most where a thread blocks
+ * ours by a raw system call. Allowing more is a system call of 0.3 us, so not for each sample. */
+#define FIRES_MAX 8
 #define MIN_NS 10000 /* the kernel's own floor for software clocks */
 
 static uint16_t fd_slots[FD_MAP_SIZE]; /* slot number + 1 by descriptor */
@@ -47,15 +49,12 @@ static void read_queue(uint64_t *used, uint64_t *limit) {
         *limit = *limit * 10 + (uint64_t)(*at - '0');
 }
 
-/* Where no signal can be queued, F_SETSIG falls back to SIGIO, which ends programs (fcntl(2)). */
-static bool is_queue_roomy(void) {
+/* Where no signal can be queued, F_SETSIG falls back to SIGIO, which ends programs (fcntl(2)): all
+ * events together may fill a quarter of the queue. */
+void pep_cpu_perf_limits(void) {
     uint64_t used, limit;
     read_queue(&used, &limit);
-    return limit >= QUEUE_MIN && used < limit / 2;
-}
-
-void pep_cpu_perf_limits(void) {
-    if (!is_queue_roomy()) {
+    if (limit < QUEUE_MIN || used >= limit / 2) {
         pep_store_relaxed(&pep_cpu.is_perf_refused, 1);
         pep_store_relaxed(&pep_cpu.note, "too few signals may be queued (RLIMIT_SIGPENDING)");
     }
@@ -65,7 +64,8 @@ void pep_cpu_perf_limits(void) {
     fd_base = window - window / 4;
     if (fd_base < FD_LOWEST)
         fd_base = FD_LOWEST;
-    pep_store_relaxed(&pep_cpu.perfs_max, window > FD_LOWEST ? window / 4 : 0);
+    uint64_t events = window > FD_LOWEST ? window / 4 : 0, queued = limit / 4 / FIRES_MAX;
+    pep_store_relaxed(&pep_cpu.perfs_max, (uint32_t)(events < queued ? events : queued));
 }
 
 /* EMFILE and the like pass; these do not while we live. */
@@ -143,6 +143,7 @@ PEP_HOOK_SAFE int pep_cpu_perf_arm(struct pep_thread *thread, uint64_t delay_ns)
     thread->perf_fd = fd;
     thread->perf_id = id;
     thread->perf_period_ns = delay_ns;
+    thread->perf_fires = FIRES_MAX;
     thread->armed_serial++;
     pep_store_release(&thread->engine, PEP_ENGINE_PERF);
     /* release: pairs with pep_cpu_perf_thread; last, then the first signal may come */
@@ -182,7 +183,14 @@ PEP_SIGNAL_SAFE void pep_cpu_perf_next(struct pep_thread *thread, uint64_t delay
         uint64_t period = delay_ns < MIN_NS ? MIN_NS : delay_ns;
         pep_os_ioctl(thread->perf_fd, PERF_EVENT_IOC_PERIOD, (long)&period);
     }
-    pep_os_ioctl(thread->perf_fd, PERF_EVENT_IOC_REFRESH, 1);
+    if (thread->perf_fires > FIRES_MAX / 2)
+        return;
+    pep_os_ioctl(thread->perf_fd, PERF_EVENT_IOC_REFRESH, FIRES_MAX - thread->perf_fires);
+    thread->perf_fires = FIRES_MAX;
+}
+
+PEP_SIGNAL_SAFE void pep_cpu_perf_fired(struct pep_thread *thread, bool is_last) {
+    thread->perf_fires = is_last || thread->perf_fires == 0 ? 0 : thread->perf_fires - 1;
 }
 
 PEP_SIGNAL_SAFE struct pep_thread *pep_cpu_perf_thread(int fd) {

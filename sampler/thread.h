@@ -39,18 +39,21 @@ struct pep_thread {
     uint32_t armed_serial;   /* which arming this belongs to; a stale signal is told by it */
     uint64_t perf_id;        /* the kernel's id of the event: tells our descriptor from others */
     uint64_t perf_period_ns; /* the event's */
+    int perf_fires;          /* signals the event may still send; counted by its thread */
     uint64_t last_cpu_ns;    /* thread CPU clock at the last sample; handler and arming */
     uint64_t armed_cpu_ns;   /* the clock at its arming */
     int64_t ahead_ns;        /* how far due_ns has strayed from an even beat */
     uint64_t due_ns;         /* when, on that clock, the next sample is meant to be */
     uint32_t last_stack;     /* of the last sample since arming; 0: none yet */
-    int64_t carry_ns;        /* charged weight that is not yet whole samples */
-    uint64_t delay_ns;       /* from the last sample to the next, as drawn */
-    int64_t interval_ns;     /* the drawn interval behind it */
-    uint32_t repeats;        /* samples that will still use that interval */
-    uint32_t unread;         /* samples since the clock was really read */
-    uint64_t last_tsc;       /* at last_cpu_ns; 0: not known */
-    uint64_t rng;            /* jitter */
+    uint64_t pending_count;  /* of that sample: charged to its stack with the next one */
+    uint64_t pending_ns;
+    int64_t carry_ns;             /* charged weight that is not yet whole samples */
+    uint64_t delay_ns;            /* from the last sample to the next, as drawn */
+    int64_t interval_ns;          /* the drawn interval behind it */
+    uint32_t repeats;             /* samples that will still use that interval */
+    uint32_t unread;              /* samples since the clock was really read */
+    uint64_t last_tsc;            /* at last_cpu_ns; 0: not known */
+    uint64_t rng;                 /* jitter */
     struct pep_stack_range stack; /* direct loads allowed; {0,0}: unknown (raw clone) */
     bool is_own;                  /* one of profep's: never armed, never shown */
     bool is_registered;           /* came through our hook or is the main thread */
