@@ -149,4 +149,6 @@ refused "without its library" 125 'run make first' "$TMP/alone/profep-run" true
 matches "another preload is kept" \
     "$(LD_PRELOAD=/no/such/other.so "$RUN" -q printenv LD_PRELOAD 2>/dev/null)" \
     'libprofep.so:/no/such/other.so$'
+# shellcheck disable=SC2016
+is "without stdin, stdout and stderr" "$("$RUN" -q sh -c 'exit 4' <&- >&- 2>&-; echo $?)" 4
 done_testing
