@@ -6,6 +6,7 @@
 
 #include "assets.h"
 #include "http/routes.h"
+#include "sampler/heap.h"
 #include "sampler/rt/os.h"
 
 static void write_title(struct pep_writer *writer) {
@@ -20,6 +21,17 @@ static void write_title(struct pep_writer *writer) {
     pep_write_printf(writer, " %d</h1>\n", pep_os_getpid());
     pep_write_text(writer,
                    "<p class=\"what\">Profiles of the running program, by libprofep.</p>\n");
+}
+
+/* A heap profile that cannot show the program's allocations must not pass for a small heap. */
+static void write_reach(struct pep_writer *writer) {
+    struct pep_heap_state state = {0};
+    pep_heap_state(&state);
+    if (!state.unreachable)
+        return;
+    pep_write_text(writer, "<p>Allocations are not seen: ");
+    pep_write_xml(writer, state.unreachable);
+    pep_write_text(writer, ".</p>\n");
 }
 
 static void write_table(struct pep_writer *writer) {
@@ -66,6 +78,7 @@ void pep_on_index(struct pep_exchange *exchange) {
                         "default-src 'none'; style-src 'unsafe-inline'");
     pep_write(writer, pep_asset_index_head_html, pep_asset_index_head_html_size);
     write_title(writer);
+    write_reach(writer);
     write_table(writer);
     write_help(writer);
 }

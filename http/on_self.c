@@ -7,6 +7,7 @@
 #include "http/routes.h"
 #include "http/version.h"
 #include "sampler/cpu.h"
+#include "sampler/heap.h"
 #include "sampler/rt/counters.h"
 #include "sampler/rt/os.h"
 
@@ -25,6 +26,20 @@ static void write_sampler(struct pep_writer *writer) {
                      state.signal, state.hz, state.windows, state.threads_perf, state.threads_timer,
                      state.threads_none);
     pep_write_json_string(writer, state.note ? state.note : "");
+    pep_write_text(writer, "},\n");
+}
+
+static void write_heap(struct pep_writer *writer) {
+    struct pep_heap_state state = {0};
+    pep_heap_state(&state);
+    pep_write_printf(writer,
+                     "  \"heap\": {\"rate_bytes\": %u, \"live_map\": %s, \"live_blocks\": %llu, "
+                     "\"uncovered_blocks\": %llu, \"map_bytes\": %llu, \"unreachable\": ",
+                     state.rate_bytes, state.has_live_map ? "true" : "false",
+                     (unsigned long long)state.live_blocks,
+                     (unsigned long long)state.uncovered_blocks,
+                     (unsigned long long)state.map_bytes);
+    pep_write_json_string(writer, state.unreachable ? state.unreachable : "");
     pep_write_text(writer, "},\n");
 }
 
@@ -53,6 +68,7 @@ void pep_on_self(struct pep_exchange *exchange) {
     pep_write_printf(writer, ",\n  \"connections\": %u,\n  \"default_hz\": %u,\n",
                      service->connections, service->hz);
     write_sampler(writer);
+    write_heap(writer);
     write_counters(writer);
     pep_write_printf(writer, "  \"config\": %s\n}\n", config ? config : "{}");
 }
