@@ -114,14 +114,14 @@ PEP_EXPORT PEP_HOOK_SAFE void free(void *block) {
 void free_sized(void *block, size_t size);
 void free_aligned_sized(void *block, size_t alignment, size_t size);
 
-PEP_EXPORT PEP_HOOK_SAFE void free_sized(void *block, size_t size) {
-    if (is_plain(block) || let_go(block))
-        real.free_sized(block, size);
+/* C23 has these, not all allocators do, and free may always stand for them. */
+PEP_EXPORT PEP_HOOK_SAFE void free_sized(void *block, size_t size PEP_UNUSED) {
+    pep_public_malloc.free(block);
 }
 
-PEP_EXPORT PEP_HOOK_SAFE void free_aligned_sized(void *block, size_t alignment, size_t size) {
-    if (is_plain(block) || let_go(block))
-        real.free_aligned_sized(block, alignment, size);
+PEP_EXPORT PEP_HOOK_SAFE void free_aligned_sized(void *block, size_t alignment PEP_UNUSED,
+                                                 size_t size PEP_UNUSED) {
+    pep_public_malloc.free(block);
 }
 
 PEP_EXPORT PEP_HOOK_SAFE size_t malloc_usable_size(void *block) {
@@ -199,7 +199,10 @@ PEP_EXPORT PEP_HOOK_SAFE void *reallocarray(void *block, size_t count, size_t si
         errno = ENOMEM;
         return NULL;
     }
-    return realloc(block, total);
+    void *moved = pep_public_malloc.realloc(block, total);
+    if (moved == NULL && total != 0 && pep_public_malloc.has_reallocarray())
+        errno = ENOMEM; /* it says so even where its realloc does not */
+    return moved;
 }
 
 /* -- aligned ones --------------------------------------------------------------------------- */

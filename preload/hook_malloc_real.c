@@ -91,29 +91,43 @@ static size_t boot_malloc_usable_size(void *block) {
     return is_resolved() ? pep_real_malloc.malloc_usable_size(block) : 0;
 }
 
-static void boot_free_sized(void *block, size_t size) {
-    if (is_resolved())
-        pep_real_malloc.free_sized(block, size);
-}
-
-static void boot_free_aligned_sized(void *block, size_t alignment, size_t size) {
-    if (is_resolved())
-        pep_real_malloc.free_aligned_sized(block, alignment, size);
-}
-
 struct pep_real_malloc pep_real_malloc PEP_ALIGNED(64) = {
 #define FIELD(result, name, parameters, arguments) .name = boot_##name,
     PEP_REAL_MALLOCS(FIELD)
 #undef FIELD
 };
 
-/* C23 has these, and only some allocators do: free does the same. */
-static void free_without_size(void *block, size_t size PEP_UNUSED) {
-    pep_real_malloc.free(block);
+/* -- what the program calls --------------------------------------------------------------------
+ * An allocator may stand before the hooks in the search order and still lack a function that the
+ * hooks have: its blocks must come back to it. */
+
+static void boot_public_free(void *block) {
+    if (is_resolved())
+        pep_public_malloc.free(block);
 }
 
-static void free_without_sizes(void *block, size_t alignment PEP_UNUSED, size_t size PEP_UNUSED) {
-    pep_real_malloc.free(block);
+static void *boot_public_realloc(void *block, size_t size) {
+    return is_resolved() ? pep_public_malloc.realloc(block, size) : boot_realloc(block, size);
+}
+
+static const void *object_of(void *function) {
+    Dl_info info;
+    return function != NULL && dladdr(function, &info) != 0 ? info.dli_fbase : NULL;
+}
+
+static bool has_reallocarray(void) {
+    const void *own = object_of(&pep_public_malloc);
+    const void *of_realloc = object_of((void *)pep_public_malloc.realloc);
+    if (of_realloc == own)
+        of_realloc = object_of((void *)pep_real_malloc.realloc);
+    return object_of(dlsym(RTLD_NEXT, "reallocarray")) == of_realloc;
+}
+
+struct pep_public_malloc pep_public_malloc = {
+    .free = boot_public_free, .realloc = boot_public_realloc, .has_reallocarray = has_reallocarray};
+
+static void find_public(void **to, const char *name) {
+    pep_store_release(to, dlsym(RTLD_DEFAULT, name));
 }
 
 static void *no_block(void) {
@@ -121,17 +135,11 @@ static void *no_block(void) {
     return NULL;
 }
 
-static void *stand_in_for(const char *name) {
-    if (strcmp(name, "free_sized") == 0)
-        return (void *)free_without_size;
-    if (strcmp(name, "free_aligned_sized") == 0)
-        return (void *)free_without_sizes;
-    return (void *)no_block;
-}
-
+/* Called from inside an allocator that starts: what dlsym(3) does not find it tells in allocated
+ * memory, which that allocator could not give. So only names that every libc has. */
 static void *look_up(const char *name) {
     void *found = dlsym(RTLD_NEXT, name);
-    return found != NULL ? found : stand_in_for(name);
+    return found != NULL ? found : (void *)no_block;
 }
 
 void pep_real_malloc_resolve(void) {
@@ -147,6 +155,8 @@ void pep_real_malloc_resolve(void) {
     pep_store_release((void **)(void *)&pep_real_malloc.name, *(void **)(void *)&found.name);
     PEP_REAL_MALLOCS(KEEP)
 #undef KEEP
+    find_public((void **)(void *)&pep_public_malloc.free, "free");
+    find_public((void **)(void *)&pep_public_malloc.realloc, "realloc");
     pep_store_release(&state, KNOWN);
     errno = saved_errno;
 }

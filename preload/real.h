@@ -16,6 +16,7 @@
 #include <pthread.h>
 #include <pty.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 #include <threads.h>
@@ -79,10 +80,7 @@
     X(int, posix_memalign, (void **to, size_t alignment, size_t size), (to, alignment, size)) \
     X(void *, valloc, (size_t size), (size)) \
     X(void *, pvalloc, (size_t size), (size)) \
-    X(size_t, malloc_usable_size, (void *block), (block)) \
-    X(void, free_sized, (void *block, size_t size), (block, size)) \
-    X(void, free_aligned_sized, (void *block, size_t alignment, size_t size), \
-      (block, alignment, size))
+    X(size_t, malloc_usable_size, (void *block), (block))
 
 struct pep_real_malloc {
 #define PEP_REAL_FIELD(result, name, parameters, arguments) result(*name) parameters;
@@ -92,6 +90,14 @@ struct pep_real_malloc {
 
 extern struct pep_real_malloc pep_real_malloc;
 void pep_real_malloc_resolve(void);
+
+/* The program's own, which may be those of an allocator that stands before the hooks. */
+struct pep_public_malloc {
+    void (*free)(void *block);
+    void *(*realloc)(void *block, size_t size);
+    bool (*has_reallocarray)(void); /* the allocator that brings realloc brings it too */
+};
+extern struct pep_public_malloc pep_public_malloc;
 
 /* And so does mmap's: see hook_mmap_real.c. mremap is called with its fifth argument always. */
 struct pep_real_map {
