@@ -28,11 +28,21 @@
 
 #define real pep_real_malloc
 
+PEP_HOOK_SAFE NOINLINE static void *note_failed(size_t size) {
+    pep_heap_give_back(size);
+    return NULL;
+}
+
+PEP_HOOK_SAFE NOINLINE static void *note_far(void *block) {
+    pep_live_map_add_slow((uintptr_t)block);
+    return block;
+}
+
 PEP_HOOK_SAFE static inline void *note(void *block, size_t size) {
-    if (pep_likely(block != NULL))
-        pep_live_map_add((uintptr_t)block);
-    else
-        pep_heap_give_back(size);
+    if (pep_unlikely(block == NULL))
+        return note_failed(size);
+    if (pep_unlikely(!pep_live_map_add_fast((uintptr_t)block)))
+        return note_far(block);
     return block;
 }
 
@@ -244,8 +254,23 @@ PEP_EXPORT PEP_HOOK_SAFE void *pvalloc(size_t size) {
 extern void *own_malloc(size_t size)
     __attribute__((alias("malloc"), copy(malloc), visibility("hidden")));
 
+/* A program that takes malloc's address may have an entry of its own for it that leads to us, so a
+ * call tells what the address does not. */
+static bool is_reached(void) {
+    void *(*found)(size_t) = (void *(*)(size_t))dlsym(RTLD_DEFAULT, "malloc");
+    void (*found_free)(void *) = (void (*)(void *))dlsym(RTLD_DEFAULT, "free");
+    if (found == own_malloc || found == NULL || found_free == NULL)
+        return true;
+    const int64_t before = 4096;
+    pep_heap_thread.countdown = before;
+    found_free(found(1));
+    bool is_ours = pep_heap_thread.countdown != before;
+    pep_heap_thread.countdown = 0;
+    return is_ours;
+}
+
 void pep_hook_malloc_init(void) {
     pep_bootstrap_reserve();
-    if (dlsym(RTLD_DEFAULT, "malloc") != (void *)own_malloc)
+    if (!is_reached())
         pep_heap_set_unreachable("the program brings a malloc of its own");
 }

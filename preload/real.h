@@ -22,6 +22,8 @@
 #include <threads.h>
 #include <time.h>
 
+#include "sampler/rt/attrs.h"
+
 /* X(result, name, parameters, arguments) */
 #define PEP_REALS(X) \
     X(int, pthread_create, (pthread_t * t, const pthread_attr_t *a, void *(*f)(void *), void *v), \
@@ -88,7 +90,7 @@ struct pep_real_malloc {
 #undef PEP_REAL_FIELD
 };
 
-extern struct pep_real_malloc pep_real_malloc;
+extern PEP_HIDDEN struct pep_real_malloc pep_real_malloc;
 void pep_real_malloc_resolve(void);
 
 /* The program's own, which may be those of an allocator that stands before the hooks. */

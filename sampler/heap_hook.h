@@ -34,9 +34,9 @@ struct pep_heap_thread {
     int is_busy;         /* recording; a signal handler may allocate meanwhile */
 };
 
-extern PEP_TLS struct pep_heap_thread pep_heap_thread;
+extern PEP_HIDDEN PEP_TLS struct pep_heap_thread pep_heap_thread;
 /* 0, or INT64_MAX while every allocation takes the slow way. */
-extern int64_t pep_heap_floor;
+extern PEP_HIDDEN int64_t pep_heap_floor;
 
 /* Every allocation, before the real call. True: take the slow way after it. A request that fails
  * has to be given back. */

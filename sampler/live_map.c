@@ -77,16 +77,19 @@ PEP_HOOK_SAFE static bool cover(uintptr_t block) {
 
 PEP_HOOK_SAFE void pep_live_map_add_slow(uintptr_t block) {
     if (cover(block)) {
-        uint8_t *own = pep_live_map_find(block);
-        pep_store_relaxed(own, PEP_LIVE_BLOCK);
+        (void)pep_live_map_add_fast(block);
         return;
     }
     if (++uncovered_here % UNCOVERED_BATCH == 0)
         pep_add_relaxed(&uncovered, UNCOVERED_BATCH);
 }
 
+PEP_HOOK_SAFE static uint8_t *filter_byte(uintptr_t block) {
+    return &pep_live_filter[block >> 4 & (PEP_LIVE_FILTER_BYTES - 1)];
+}
+
 PEP_HOOK_SAFE static void filter_add(uintptr_t block) {
-    uint8_t *at = &pep_live_filter[block >> 4 & (PEP_LIVE_FILTER_BYTES - 1)];
+    uint8_t *at = filter_byte(block);
     uint8_t seen = pep_load_relaxed(at);
     while (seen != FILTER_STUCK &&
            !pep_cas_acq_rel(at, &seen, (uint8_t)(seen == 0 ? FILTER_FIRST : seen + 1))) {
@@ -94,7 +97,7 @@ PEP_HOOK_SAFE static void filter_add(uintptr_t block) {
 }
 
 PEP_HOOK_SAFE static void filter_remove(uintptr_t block) {
-    uint8_t *at = &pep_live_filter[block >> 4 & (PEP_LIVE_FILTER_BYTES - 1)];
+    uint8_t *at = filter_byte(block);
     uint8_t seen = pep_load_relaxed(at);
     while (seen != FILTER_STUCK && seen != 0 &&
            !pep_cas_acq_rel(at, &seen, (uint8_t)(seen == FILTER_FIRST ? 0 : seen - 1))) {
@@ -105,17 +108,17 @@ PEP_HOOK_SAFE static void filter_remove(uintptr_t block) {
  * always mean the same byte. */
 PEP_HOOK_SAFE void pep_live_map_mark(uintptr_t block, enum pep_live what) {
     if (pep_live_map.directory != NULL && cover(block))
-        pep_store_relaxed(pep_live_map_find(block), (uint8_t)what);
+        pep_store_relaxed(pep_live_map_place(block), (uint8_t)what);
     else
         filter_add(block);
 }
 
 PEP_HOOK_SAFE void pep_live_map_unmark(uintptr_t block) {
-    uint8_t *own = pep_live_map_find(block);
-    if (own != NULL)
-        pep_store_relaxed(own, PEP_LIVE_NOTHING);
-    else
+    uint8_t *byte = pep_live_map_place(block);
+    if (byte == filter_byte(block))
         filter_remove(block);
+    else
+        pep_store_relaxed(byte, PEP_LIVE_NOTHING);
 }
 
 /* -- before there is a map ------------------------------------------------------------------ */

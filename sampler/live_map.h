@@ -13,7 +13,7 @@
  *
  * Blocks that have no byte of their own (no map, or not covered) and that a free must notice all
  * the same, sampled and own ones, are counted in a filter: a byte for all addresses that are equal
- * modulo 16 MiB. There 0 says "nothing to notice", and anything else "look it up".
+ * modulo 4 MiB. There 0 says "nothing to notice", and anything else "look it up".
  */
 #ifndef PEP_SAMPLER_LIVE_MAP_H
 #define PEP_SAMPLER_LIVE_MAP_H
@@ -30,15 +30,15 @@ enum pep_live { PEP_LIVE_NOTHING = 0, PEP_LIVE_BLOCK = 1, PEP_LIVE_SAMPLED = 2, 
 #define PEP_LIVE_DIRECTORY_ENTRIES (1u << (47 - PEP_LIVE_STRETCH_LOG2))
 #define PEP_LIVE_CHUNK_LOG2 (PEP_LIVE_STRETCH_LOG2 - 4)
 #define PEP_LIVE_CHUNK_BYTES (1u << PEP_LIVE_CHUNK_LOG2)
-#define PEP_LIVE_FILTER_BYTES (1u << 20)
+#define PEP_LIVE_FILTER_BYTES (1u << 18)
 
 /* Set once, before any chunk is given out. */
 struct pep_live_map {
     uint16_t *directory; /* stretch -> chunk, 0: not covered. NULL: there is no map */
     uintptr_t chunks;    /* where chunk 0 would be; the first is 1 */
 };
-extern struct pep_live_map pep_live_map;
-extern uint8_t pep_live_filter[PEP_LIVE_FILTER_BYTES];
+extern PEP_HIDDEN struct pep_live_map pep_live_map;
+extern PEP_HIDDEN uint8_t pep_live_filter[PEP_LIVE_FILTER_BYTES];
 
 /* 0 or -errno: then there is no map and every call answers PEP_LIVE_NOTHING. */
 int pep_live_map_init(uint64_t bound_bytes);
@@ -46,16 +46,14 @@ int pep_live_map_init(uint64_t bound_bytes);
  * them. Before init; once. */
 void pep_live_map_reserve(uintptr_t from, size_t size_bytes);
 
-/* The block's own byte, or NULL when it is not covered. */
-static inline uint8_t *pep_live_map_find(uintptr_t block) {
-    const uint16_t *directory = pep_live_map.directory;
-    if (directory == NULL)
-        return NULL;
-    uintptr_t chunk = __atomic_load_n(
-        &directory[block >> PEP_LIVE_STRETCH_LOG2 & (PEP_LIVE_DIRECTORY_ENTRIES - 1)],
-        __ATOMIC_ACQUIRE); /* pairs with the exchange in cover() */
-    if (chunk == 0)
-        return NULL;
+/* The chunk of the block's stretch; 0: it has no byte of its own. */
+static inline uintptr_t pep_live_map_chunk(const uint16_t *directory, uintptr_t block) {
+    uintptr_t stretch = block >> PEP_LIVE_STRETCH_LOG2 & (PEP_LIVE_DIRECTORY_ENTRIES - 1);
+    /* acquire: pairs with the exchange in cover() */
+    return __atomic_load_n(&directory[stretch], __ATOMIC_ACQUIRE);
+}
+
+static inline uint8_t *pep_live_map_byte(uintptr_t chunk, uintptr_t block) {
     return (uint8_t *)(pep_live_map.chunks + (chunk << PEP_LIVE_CHUNK_LOG2) +
                        (block >> 4 & (PEP_LIVE_CHUNK_BYTES - 1)));
 }
@@ -63,17 +61,30 @@ static inline uint8_t *pep_live_map_find(uintptr_t block) {
 /* What a free looks at: the block's own byte or the one it shares in the filter. The second is
  * never PEP_LIVE_BLOCK. */
 static inline uint8_t *pep_live_map_place(uintptr_t block) {
-    uint8_t *own = pep_live_map_find(block);
-    return own != NULL ? own : &pep_live_filter[block >> 4 & (PEP_LIVE_FILTER_BYTES - 1)];
+    const uint16_t *directory = pep_live_map.directory;
+    if (directory != NULL) {
+        uintptr_t chunk = pep_live_map_chunk(directory, block);
+        if (pep_likely(chunk != 0))
+            return pep_live_map_byte(chunk, block);
+    }
+    return &pep_live_filter[block >> 4 & (PEP_LIVE_FILTER_BYTES - 1)];
 }
 
-/* Writes a block down that the map does not cover yet: covers it, or counts it. */
+/* Writes a block down; false when that takes pep_live_map_add_slow, which covers the block's
+ * stretch or counts it. */
+static inline bool pep_live_map_add_fast(uintptr_t block) {
+    const uint16_t *directory = pep_live_map.directory;
+    if (directory == NULL)
+        return true;
+    uintptr_t chunk = pep_live_map_chunk(directory, block);
+    if (pep_unlikely(chunk == 0))
+        return false;
+    __atomic_store_n(pep_live_map_byte(chunk, block), PEP_LIVE_BLOCK, __ATOMIC_RELAXED);
+    return true;
+}
 PEP_HOOK_SAFE void pep_live_map_add_slow(uintptr_t block);
 static inline void pep_live_map_add(uintptr_t block) {
-    uint8_t *own = pep_live_map_find(block);
-    if (pep_likely(own != NULL))
-        __atomic_store_n(own, PEP_LIVE_BLOCK, __ATOMIC_RELAXED);
-    else if (pep_live_map.directory != NULL)
+    if (!pep_live_map_add_fast(block))
         pep_live_map_add_slow(block);
 }
 

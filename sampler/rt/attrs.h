@@ -17,6 +17,8 @@
 #define PEP_SIGNAL_SAFE __attribute__((section(".text.pep_signal")))
 #define PEP_HOOK_SAFE __attribute__((section(".text.pep_hook")))
 #define PEP_EXPORT __attribute__((visibility("default")))
+/* On a declaration of data: reached directly, without a load from the table of globals. */
+#define PEP_HIDDEN __attribute__((visibility("hidden")))
 #define PEP_MUST_CHECK __attribute__((warn_unused_result))
 #define PEP_PRINTF(f, a) __attribute__((format(printf, f, a)))
 #define PEP_TLS __thread __attribute__((tls_model("initial-exec")))
