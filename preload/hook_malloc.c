@@ -28,22 +28,14 @@
 
 #define real pep_real_malloc
 
-PEP_HOOK_SAFE NOINLINE static void *note_failed(size_t size) {
-    pep_heap_give_back(size);
-    return NULL;
-}
-
 PEP_HOOK_SAFE NOINLINE static void *note_far(void *block) {
     pep_live_map_add_slow((uintptr_t)block);
     return block;
 }
 
-PEP_HOOK_SAFE static inline void *note(void *block, size_t size) {
-    if (pep_unlikely(block == NULL))
-        return note_failed(size);
-    if (pep_unlikely(!pep_live_map_add_fast((uintptr_t)block)))
-        return note_far(block);
-    return block;
+/* A request that failed has used up a part of the countdown in which nothing was due: no bias. */
+PEP_HOOK_SAFE static inline void *note(void *block) {
+    return pep_likely(pep_live_map_add_fast((uintptr_t)block)) ? block : note_far(block);
 }
 
 PEP_HOOK_SAFE static void *note_slow(void *block, size_t size) {
@@ -67,7 +59,9 @@ PEP_HOOK_SAFE NOINLINE static void *malloc_slow(size_t size) {
 PEP_EXPORT PEP_HOOK_SAFE void *malloc(size_t size) {
     if (pep_heap_take(size))
         return malloc_slow(size);
-    return note(real.malloc(size), size);
+    if (pep_live_map.directory == NULL)
+        return real.malloc(size);
+    return note(real.malloc(size));
 }
 
 PEP_HOOK_SAFE NOINLINE static void *calloc_slow(size_t count, size_t size) {
@@ -83,7 +77,7 @@ PEP_HOOK_SAFE NOINLINE static void *calloc_slow(size_t count, size_t size) {
 PEP_EXPORT PEP_HOOK_SAFE void *calloc(size_t count, size_t size) {
     if (pep_heap_take(count * size))
         return calloc_slow(count, size);
-    return note(real.calloc(count, size), count * size);
+    return note(real.calloc(count, size));
 }
 
 /* -- free ----------------------------------------------------------------------------------- */
@@ -186,7 +180,7 @@ PEP_HOOK_SAFE NOINLINE static void *realloc_slow(void *block, size_t size, bool 
         return NULL;
     }
     pep_heap_freed(&taken);
-    return is_due ? note_slow(moved, size) : note(moved, size);
+    return is_due ? note_slow(moved, size) : note(moved);
 }
 
 PEP_EXPORT PEP_HOOK_SAFE void *realloc(void *block, size_t size) {
@@ -200,7 +194,7 @@ PEP_EXPORT PEP_HOOK_SAFE void *realloc(void *block, size_t size) {
     void *moved = real.realloc(block, size);
     if (pep_unlikely(moved == NULL && what == PEP_LIVE_BLOCK && size != 0))
         pep_store_relaxed(byte, PEP_LIVE_BLOCK);
-    return note(moved, size);
+    return note(moved);
 }
 
 PEP_EXPORT PEP_HOOK_SAFE void *reallocarray(void *block, size_t count, size_t size) {
@@ -220,33 +214,33 @@ PEP_EXPORT PEP_HOOK_SAFE void *reallocarray(void *block, size_t count, size_t si
 PEP_EXPORT PEP_HOOK_SAFE void *memalign(size_t alignment, size_t size) {
     bool is_due = pep_heap_take(size);
     void *block = real.memalign(alignment, size);
-    return is_due ? note_slow(block, size) : note(block, size);
+    return is_due ? note_slow(block, size) : note(block);
 }
 
 PEP_EXPORT PEP_HOOK_SAFE void *aligned_alloc(size_t alignment, size_t size) {
     bool is_due = pep_heap_take(size);
     void *block = real.aligned_alloc(alignment, size);
-    return is_due ? note_slow(block, size) : note(block, size);
+    return is_due ? note_slow(block, size) : note(block);
 }
 
 PEP_EXPORT PEP_HOOK_SAFE int posix_memalign(void **to, size_t alignment, size_t size) {
     bool is_due = pep_heap_take(size);
     int error = real.posix_memalign(to, alignment, size);
     void *block = error == 0 ? *to : NULL;
-    (void)(is_due ? note_slow(block, size) : note(block, size));
+    (void)(is_due ? note_slow(block, size) : note(block));
     return error;
 }
 
 PEP_EXPORT PEP_HOOK_SAFE void *valloc(size_t size) {
     bool is_due = pep_heap_take(size);
     void *block = real.valloc(size);
-    return is_due ? note_slow(block, size) : note(block, size);
+    return is_due ? note_slow(block, size) : note(block);
 }
 
 PEP_EXPORT PEP_HOOK_SAFE void *pvalloc(size_t size) {
     bool is_due = pep_heap_take(size);
     void *block = real.pvalloc(size);
-    return is_due ? note_slow(block, size) : note(block, size);
+    return is_due ? note_slow(block, size) : note(block);
 }
 
 /* -- start ---------------------------------------------------------------------------------- */

@@ -265,13 +265,14 @@ static void prepare_environment(int marked_pid) {
 
 /* A heap that cannot be sampled is no reason to stay asleep. */
 static void watch_heap(void) {
-    if (pep_config.heap == PEP_CONFIG_HEAP_OFF)
-        return;
-    const struct pep_heap_options heap = {.rate_bytes = pep_config.heap_rate,
-                                          .has_live_map = pep_config.live_map != 0,
-                                          .live_map_bytes = (uint64_t)pep_config.live_map_mib << 20,
-                                          .is_recording_all =
-                                              pep_config.heap == PEP_CONFIG_HEAP_ALL};
+    /* Off, the hooks still have to serve our own threads, and a window may ask for samples. */
+    const bool is_on = pep_config.heap != PEP_CONFIG_HEAP_OFF;
+    const struct pep_heap_options heap = {
+        .rate_bytes = is_on ? pep_config.heap_rate : 0,
+        .has_live_map = is_on && pep_config.live_map != 0,
+        .live_map_bytes = (uint64_t)pep_config.live_map_mib << 20,
+        .is_recording_all = pep_config.heap == PEP_CONFIG_HEAP_ALL,
+    };
     pep_hook_malloc_init();
     int error = pep_heap_init(&heap);
     if (error)

@@ -62,11 +62,16 @@ static void apply(void) {
 int pep_heap_init(const struct pep_heap_options *options) {
     if (is_initialised)
         return 0;
-    int error = pep_heap_tables_init(options->is_recording_all ? LIVE_ALL_LOG2 : LIVE_LOG2);
+    int error = -ENOMEM;
+    if (options->is_recording_all)
+        error = pep_heap_tables_init(LIVE_ALL_LOG2);
+    if (error)
+        error = pep_heap_tables_init(LIVE_LOG2);
     if (error)
         return error;
     /* Without its map the sampler works all the same. */
     has_live_map = options->has_live_map && pep_live_map_init(options->live_map_bytes) == 0;
+    pep_live_map_end_early();
     standing_rate = options->is_recording_all ? 1 : options->rate_bytes;
     pep_heap_settings.is_recording_all = options->is_recording_all;
     is_initialised = true;

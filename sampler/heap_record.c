@@ -52,7 +52,7 @@ static int warmth; /* COLD until the first sample */
 static char *blocks;
 static size_t block_bytes;
 static uint64_t peak_number = 1; /* rises with each new peak; a cell's 0 is before the first */
-static uint64_t peak_bytes;
+static uint64_t peak_bytes, live_bytes;
 static uint32_t refreshed_ms; /* when modules were last read because a walk met unknown code */
 
 /* -- the way to a stack --------------------------------------------------------------------- */
@@ -166,6 +166,15 @@ PEP_HOOK_SAFE static pep_stack_id find_stack(struct pep_heap_thread *self,
 
 /* -- sums ----------------------------------------------------------------------------------- */
 
+/* Objects in fractions of PEP_HEAP_WEIGHT_ONE. The same numbers at the allocation and the free. */
+PEP_HOOK_SAFE static uint64_t unbiased_objects(float weight) {
+    return (uint64_t)((double)weight * PEP_HEAP_WEIGHT_ONE + 0.5);
+}
+
+PEP_HOOK_SAFE static uint64_t unbiased_bytes(float weight, uint64_t size_bytes) {
+    return (uint64_t)((double)weight * (double)size_bytes + 0.5);
+}
+
 PEP_HOOK_SAFE static void charge(struct pep_heap_sums *sums, uint64_t size_bytes, float weight) {
     if (weight == 1) {
         pep_add_relaxed(&sums->exact_objects, 1);
@@ -174,9 +183,55 @@ PEP_HOOK_SAFE static void charge(struct pep_heap_sums *sums, uint64_t size_bytes
     }
     pep_add_relaxed(&sums->raw_objects, 1);
     pep_add_relaxed(&sums->raw_bytes, size_bytes);
-    pep_add_relaxed(&sums->unbiased_objects,
-                    (uint64_t)((double)weight * PEP_HEAP_WEIGHT_ONE + 0.5));
-    pep_add_relaxed(&sums->unbiased_bytes, (uint64_t)((double)weight * (double)size_bytes + 0.5));
+    pep_add_relaxed(&sums->unbiased_objects, unbiased_objects(weight));
+    pep_add_relaxed(&sums->unbiased_bytes, unbiased_bytes(weight, size_bytes));
+}
+
+/* Before a cell changes: what lived there at the last peak is kept, unless it is kept already. So
+ * a peak costs one increment, and every cell knows its part of it. */
+PEP_HOOK_SAFE static void keep_peak(struct pep_heap_cell *cell) {
+    uint64_t number = pep_load_relaxed(&peak_number);
+    if (pep_load_relaxed(&cell->peak_number) == number)
+        return;
+    const struct pep_heap_sums *in = &cell->allocated, *out = &cell->freed;
+    pep_store_relaxed(&cell->peak_objects,
+                      (in->exact_objects - out->exact_objects) * PEP_HEAP_WEIGHT_ONE +
+                          in->unbiased_objects - out->unbiased_objects);
+    pep_store_relaxed(&cell->peak_bytes, in->exact_bytes - out->exact_bytes + in->unbiased_bytes -
+                                             out->unbiased_bytes);
+    pep_store_release(&cell->peak_number, number);
+}
+
+/* After it changed by so much. */
+PEP_HOOK_SAFE static void note_live(uint64_t change_bytes) {
+    int64_t now = (int64_t)(pep_add_relaxed(&live_bytes, change_bytes) + change_bytes);
+    int64_t highest = (int64_t)pep_load_relaxed(&peak_bytes);
+    if (now <= highest)
+        return;
+    pep_store_relaxed(&peak_bytes, (uint64_t)now);
+    pep_add_relaxed(&peak_number, 1);
+}
+
+PEP_HOOK_SAFE static void charge_allocated(uint32_t number, uint64_t size_bytes, float weight) {
+    struct pep_heap_cell *cell = pep_heap_cell_at(number);
+    if (!pep_heap_settings.is_recording_all) {
+        charge(&cell->allocated, size_bytes, weight);
+        return;
+    }
+    keep_peak(cell);
+    charge(&cell->allocated, size_bytes, weight);
+    note_live(unbiased_bytes(weight, size_bytes));
+}
+
+PEP_HOOK_SAFE static void charge_freed(uint32_t number, uint64_t size_bytes, float weight) {
+    struct pep_heap_cell *cell = pep_heap_cell_at(number);
+    if (!pep_heap_settings.is_recording_all) {
+        charge(&cell->freed, size_bytes, weight);
+        return;
+    }
+    keep_peak(cell);
+    charge(&cell->freed, size_bytes, weight);
+    note_live(0 - unbiased_bytes(weight, size_bytes));
 }
 
 PEP_HOOK_SAFE static void meet(struct pep_heap_thread *self) {
@@ -193,7 +248,7 @@ PEP_HOOK_SAFE static void record(struct pep_heap_thread *self, uintptr_t block, 
         meet(self);
     pep_stack_id stack = find_stack(self, regs);
     uint32_t cell = pep_heap_cell_of(stack, self->identity);
-    charge(&pep_heap_cell_at(cell)->allocated, size_bytes, weight);
+    charge_allocated(cell, size_bytes, weight);
     PEP_COUNT(heap_samples, 1);
     struct pep_heap_taken sample = {.what = PEP_LIVE_SAMPLED,
                                     .cell = cell,
@@ -325,12 +380,10 @@ PEP_HOOK_SAFE void pep_heap_freed(const struct pep_heap_taken *taken) {
     if (taken->what != PEP_LIVE_SAMPLED)
         return;
     struct pep_heap_cell *cell = pep_heap_cell_at(taken->cell);
-    charge(&cell->freed, taken->size_bytes, taken->weight);
+    charge_freed(taken->cell, taken->size_bytes, taken->weight);
     if (now_ms() - taken->time_ms <= PEP_HEAP_TEMPORARY_MS) {
-        pep_add_relaxed(&cell->temporary_objects,
-                        (uint64_t)((double)taken->weight * PEP_HEAP_WEIGHT_ONE + 0.5));
-        pep_add_relaxed(&cell->temporary_bytes,
-                        (uint64_t)((double)taken->weight * (double)taken->size_bytes + 0.5));
+        pep_add_relaxed(&cell->temporary_objects, unbiased_objects(taken->weight));
+        pep_add_relaxed(&cell->temporary_bytes, unbiased_bytes(taken->weight, taken->size_bytes));
     }
 }
 

@@ -136,6 +136,13 @@ PEP_HOOK_SAFE static bool put_in(uint64_t *bucket, uintptr_t block,
     return false;
 }
 
+PEP_HOOK_SAFE static uint32_t load_of(const uint64_t *bucket) {
+    uint32_t load = 0;
+    for (uint32_t way = 0; way < WAYS; way++)
+        load += pep_load_relaxed(&bucket[way]) != 0;
+    return load;
+}
+
 PEP_HOOK_SAFE static bool take_from(uint64_t *bucket, uintptr_t block,
                                     struct pep_heap_taken *sample) {
     for (uint32_t way = 0; way < WAYS; way++) {
@@ -154,9 +161,18 @@ PEP_HOOK_SAFE static bool take_from(uint64_t *bucket, uintptr_t block,
 }
 
 PEP_HOOK_SAFE bool pep_heap_live_put(uintptr_t block, const struct pep_heap_taken *sample) {
-    if (keys != NULL &&
-        (put_in(bucket_of(block, 0), block, sample) || put_in(bucket_of(block, 1), block, sample)))
-        return true;
+    if (keys != NULL) {
+        uint64_t *first = bucket_of(block, 0), *second = bucket_of(block, 1);
+        uint32_t load = load_of(first);
+        /* The emptier of the two, so that both are full only when nearly all are. */
+        if (load > WAYS / 2 && load_of(second) < load) {
+            uint64_t *swap = first;
+            first = second;
+            second = swap;
+        }
+        if (put_in(first, block, sample) || put_in(second, block, sample))
+            return true;
+    }
     PEP_COUNT(heap_live_full, 1);
     return false;
 }

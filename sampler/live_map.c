@@ -76,6 +76,8 @@ PEP_HOOK_SAFE static bool cover(uintptr_t block) {
 }
 
 PEP_HOOK_SAFE void pep_live_map_add_slow(uintptr_t block) {
+    if (block == 0) /* a request that failed */
+        return;
     if (cover(block)) {
         (void)pep_live_map_add_fast(block);
         return;
@@ -145,7 +147,7 @@ PEP_HOOK_SAFE bool pep_live_map_drop_early(uintptr_t block) {
     return false;
 }
 
-static void enter_early(void) {
+void pep_live_map_end_early(void) {
     uint32_t used = pep_swap_acq_rel(&early_used, EARLY_MAX);
     for (uint32_t i = 0; i < used && i < EARLY_MAX; i++) {
         uintptr_t block = pep_load_acquire(&early[i]);
@@ -178,7 +180,6 @@ int pep_live_map_init(uint64_t bound_bytes) {
     pep_live_map.chunks = (uintptr_t)chunks - PEP_LIVE_CHUNK_BYTES;
     /* release: whoever sees the directory sees the chunks */
     pep_store_release(&pep_live_map.directory, directory);
-    enter_early();
     return 0;
 }
 

@@ -93,10 +93,11 @@ static inline void pep_live_map_add(uintptr_t block) {
 PEP_HOOK_SAFE void pep_live_map_mark(uintptr_t block, enum pep_live what);
 PEP_HOOK_SAFE void pep_live_map_unmark(uintptr_t block);
 
-/* Blocks allocated before there was a map: kept in a short list until init. drop: false when it
- * was not in the list. */
+/* Blocks allocated before it is known whether there will be a map: kept in a short list. drop:
+ * false when it was not in the list. end: after init, or without one; enters them in the map. */
 PEP_HOOK_SAFE void pep_live_map_keep_early(uintptr_t block);
 PEP_HOOK_SAFE bool pep_live_map_drop_early(uintptr_t block);
+void pep_live_map_end_early(void);
 
 /* Blocks allocated where the map does not reach, since the start; a few hundred may be late. */
 uint64_t pep_live_map_uncovered(void);
