@@ -113,9 +113,10 @@ uint32_t pep_heap_cell_count(void) {
 
 /* The two buckets of a block, by halves of one hash. */
 PEP_HOOK_SAFE static uint64_t *bucket_of(uintptr_t block, int which) {
-    uint64_t hash = mix(mix(block >> 4));
-    uint32_t half = which == 0 ? (uint32_t)hash : (uint32_t)(hash >> 32);
-    return keys + ((size_t)(half & ((1u << buckets_log2) - 1)) * WAYS);
+    uint64_t hash = (block >> 4) * 0x9e3779b97f4a7c15u;
+    hash = (hash ^ hash >> 32) * 0xd6e8feb86659fd93u;
+    uint32_t half = which == 0 ? (uint32_t)(hash >> 32) : (uint32_t)(hash >> 8);
+    return keys + ((size_t)(half >> (24 - buckets_log2) & ((1u << buckets_log2) - 1)) * WAYS);
 }
 
 PEP_HOOK_SAFE static bool put_in(uint64_t *bucket, uintptr_t block,
