@@ -14,52 +14,10 @@
 #include "sampler/heap.h"
 #include "sampler/heap_hook.h"
 #include "sampler/heap_internal.h"
-#include "sampler/heap_math.h"
 #include "sampler/rt/counters.h"
 
 #define BASE 0x100000000000ul
 #define STEADY_RATE 524288u
-
-/* -- the mathematics ------------------------------------------------------------------------ */
-
-static void the_logarithm_is_right(void **state) {
-    (void)state;
-    double worst = 0;
-    for (double x = 1; x > 1e-16; x *= 0.99999) {
-        double error = fabs(pep_heap_log(x) - log(x));
-        worst = fmax(worst, x > 0.9 ? error : error / fabs(log(x)));
-    }
-    print_message("worst error of the logarithm: %.3g\n", worst);
-    assert_true(worst < 1e-9);
-}
-
-static void the_likelihood_is_right(void **state) {
-    (void)state;
-    double worst = 0;
-    for (double x = 1e-9; x < 1000; x *= 1.0001)
-        worst = fmax(worst, fabs(pep_heap_likelihood(x) / -expm1(-x) - 1));
-    print_message("worst relative error of the likelihood: %.3g\n", worst);
-    assert_true(worst < 1e-7);
-    assert_true(pep_heap_likelihood(0) == 0);
-    assert_true(pep_heap_likelihood(1e300) == 1);
-}
-
-static void the_distances_are_exponential(void **state) {
-    (void)state;
-    enum { DRAWS = 1000000 };
-    uint64_t seed = 88172645463325252u;
-    double sum = 0, squares = 0;
-    for (int i = 0; i < DRAWS; i++) {
-        double d = -pep_heap_log(pep_heap_uniform(&seed));
-        sum += d;
-        squares += d * d;
-    }
-    double mean_off = sum / DRAWS - 1, square_off = squares / DRAWS - 2;
-    print_message("mean 1%+.5f (4 sigma: %.5f), mean square 2%+.5f (4 sigma: %.5f)\n", mean_off,
-                  4 / sqrt(DRAWS), square_off, 4 * sqrt(20.0 / DRAWS));
-    assert_true(fabs(mean_off) < 4 / sqrt(DRAWS));
-    assert_true(fabs(square_off) < 4 * sqrt(20.0 / DRAWS)); /* var d^2 = 24 - 4 */
-}
 
 /* -- before and at the start ---------------------------------------------------------------- */
 
@@ -502,9 +460,6 @@ static void more_cells_than_fit_go_to_table_full(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_logarithm_is_right),
-        cmocka_unit_test(the_likelihood_is_right),
-        cmocka_unit_test(the_distances_are_exponential),
         cmocka_unit_test(blocks_of_before_the_start_are_known),
         cmocka_unit_test(sums_are_unbiased_for_any_number_of_threads),
         cmocka_unit_test(small_blocks_are_sampled_as_they_should),
