@@ -33,8 +33,8 @@ PY
 }
 
 # threads, CPU seconds in all, rhythm in microseconds
-PERF='1:4:2000 1:4:20000 16:6:20000 256:12:10000'
-TIMER='1:8:9973 16:8:9973 256:12:9973'
+PERF='1:3:2000 1:3:20000 16:5:20000 256:8:10000'
+TIMER='1:5:9973 16:5:9973 256:8:9973'
 for engine in perf timer; do
     [ $engine = perf ] && cases=$PERF || cases=$TIMER
     for case in $cases; do
