@@ -105,7 +105,10 @@ static void put_amount(struct pep_writer *to, int64_t value, const struct pep_va
     }
     const char *name = strcmp(unit, "count") == 0 && type->type != NULL ? type->type : unit;
     const char *last = strrchr(name, '_');
-    pep_write_printf(to, "%" PRId64 " %s", value, last != NULL ? last + 1 : name);
+    name = last != NULL ? last + 1 : name;
+    size_t size = strlen(name);
+    bool is_one = value == 1 && size > 1 && name[size - 1] == 's';
+    pep_write_printf(to, "%" PRId64 " %.*s", value, (int)(size - is_one), name);
 }
 
 /* Decodes one character, well-formed or not; the bytes it takes, at least 1. */

@@ -53,6 +53,10 @@ static void write_form(struct pep_writer *writer, const struct pep_form *form) {
 void pep_form_answer(struct pep_response *response, const struct pep_form *form) {
     const char *page = pep_asset_form_html;
     const char *begin = strstr(page, begin_mark), *end = strstr(page, end_mark);
+    if (!begin || !end) {
+        pep_response_error(response, 500, "The form cannot be shown."); /* asset and code differ */
+        return;
+    }
     pep_response_start(response, 200, "text/html; charset=utf-8");
     pep_response_header(response, "Content-Security-Policy",
                         "default-src 'none'; script-src 'unsafe-inline'; "

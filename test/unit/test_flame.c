@@ -213,6 +213,29 @@ static void one_value_type_is_written_once(void **state) {
     assert_non_null(strstr(out->buffer.data, "main (sample)\n132 samples, 66.00%</title>"));
 }
 
+static void memory_has_four_values(void **state) {
+    (void)state;
+    struct pep_profile heap = profile;
+    struct pep_sample two[] = {{STACK(PC(1, MAIN)), .values = {3, 3072, 1, 1536}},
+                               {STACK(PC(1, PARSE), PC(1, MAIN)), .values = {4, 64, 0, -32}}};
+    heap.kind = "heap";
+    memcpy(heap.types,
+           ((struct pep_value_type[]){{"alloc_objects", "count"},
+                                      {"alloc_space", "bytes"},
+                                      {"inuse_objects", "count"},
+                                      {"inuse_space", "bytes"}}),
+           sizeof(heap.types));
+    heap.type_count = 4;
+    heap.default_type = 3;
+    heap.samples = two;
+    heap.sample_count = 2;
+    const struct outcome *out = encode(pep_encode_flame_html, &heap, 0);
+    assert_non_null(strstr(out->buffer.data, "[\"inuse_space\",\"bytes\"]],\"value\":3"));
+    assert_non_null(strstr(out->buffer.data, "[0,1,0,0,0,0,1,1,3,3072,1,1536,2,0,4,64,0,0]"));
+    out = encode(pep_encode_flame_svg, &heap, 0);
+    assert_non_null(strstr(out->buffer.data, "inuse_space 1.50 KiB \xc2\xb7 1 object</text>"));
+}
+
 static void svg_is_root_thread_leaf(void **state) {
     (void)state;
     const struct outcome *out = encode(pep_encode_flame_svg, &profile, 0);
@@ -456,6 +479,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(page_is_one_document),
         cmocka_unit_test(page_carries_the_tree),
         cmocka_unit_test(one_value_type_is_written_once),
+        cmocka_unit_test(memory_has_four_values),
         cmocka_unit_test(svg_is_root_thread_leaf),
         cmocka_unit_test(svg_cuts_text_to_the_width),
         cmocka_unit_test(svg_leaves_out_what_nobody_can_see),

@@ -92,6 +92,27 @@ static void test_go_tool_reads_it(void **state) {
     unlink(path);
 }
 
+/* What is in use may have become less over a window. */
+static void test_differences(void **state) {
+    (void)state;
+    if (example_run("go version 2>&1", output, sizeof(output)) != 0)
+        skip();
+    struct pep_profile profile = example_profile;
+    profile.is_signed = true;
+    profile.samples += profile.sample_count - 1; /* -1, alone */
+    profile.sample_count = 1;
+    struct pep_buffer_writer bytes = example_encode(pep_encode_pprof, &profile, &arena);
+    const char *path = example_file(&bytes, true, &arena);
+    char command[256];
+    snprintf(command, sizeof(command), "go tool pprof -raw -symbolize=none %s 2>&1", path);
+    assert_int_equal(example_run(command, output, sizeof(output)), 0);
+    unlink(path);
+    assert_non_null(strstr(output, "-1  -10000000: "));
+    profile.is_signed = false;
+    bytes = example_encode(pep_encode_pprof, &profile, &arena);
+    assert_null(strstr(judge(&bytes), "-10000000"));
+}
+
 /* A judge that accepts everything is none. */
 static void test_judge_says_no(void **state) {
     (void)state;
@@ -393,6 +414,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_exact_bytes, start, end),
         cmocka_unit_test_setup_teardown(test_every_rule_holds, start, end),
         cmocka_unit_test_setup_teardown(test_go_tool_reads_it, start, end),
+        cmocka_unit_test_setup_teardown(test_differences, start, end),
         cmocka_unit_test_setup_teardown(test_judge_says_no, start, end),
         cmocka_unit_test_setup_teardown(test_judge_wants_a_whole_gzip_file, start, end),
         cmocka_unit_test_setup_teardown(test_all_fit_exactly, start, end),

@@ -165,6 +165,41 @@ static void test_numbers(void **state) {
     assert_int_equal(number, 10000);
 }
 
+static void test_go_integers(void **state) {
+    (void)state;
+    static const char *const zero[] = {"", "0", "abc", "1.0", "0x1", " 1", "9223372036854775808"};
+    int64_t number;
+    assert_int_equal(pep_request_atoi(NULL), 0);
+    for (size_t i = 0; i < PEP_COUNT_OF(zero); i++) {
+        assert_int_equal(pep_request_atoi(zero[i]), 0);
+        assert_false(pep_request_positive(zero[i], &number));
+    }
+    assert_int_equal(pep_request_atoi("-3"), -3);
+    assert_false(pep_request_positive("-3", &number));
+    assert_true(pep_request_positive("+9223372036854775807", &number) && number == INT64_MAX);
+}
+
+static void test_decimals(void **state) {
+    (void)state;
+    static const char *const bad[] = {"",     ".",     "e5",  "-1",   "+1",   "1e",    "1e+",
+                                      "1,5",  "1.2.3", "nan", "inf",  "0x10", "1 ",    " 1",
+                                      "1e1x", "1e999", "101", "0.09", "1e-9", "1e-999"};
+    static const struct {
+        const char *text;
+        double value;
+    } good[] = {{"1", 1},      {"0.1", 0.1},     {".5", .5},        {"5.", 5},
+                {"1e-1", 0.1}, {"2.5E1", 25},    {"0.3000", 0.3},   {"100.000", 100},
+                {"1e+2", 100}, {"0.123", 0.123}, {"0001e0002", 100}};
+    double number;
+    for (size_t i = 0; i < PEP_COUNT_OF(bad); i++)
+        assert_false(pep_request_decimal(bad[i], 0.1, 100, &number));
+    for (size_t i = 0; i < PEP_COUNT_OF(good); i++) {
+        assert_true(pep_request_decimal(good[i].text, 0.1, 100, &number));
+        assert_true(number == good[i].value);
+    }
+    assert_true(pep_request_decimal("0.0001", 1e-9, 1, &number) && number == 0.0001);
+}
+
 static void test_formats(void **state) {
     (void)state;
     enum pep_format format;
@@ -322,6 +357,8 @@ int main(void) {
         cmocka_unit_test_teardown(test_params, drop_arena),
         cmocka_unit_test_teardown(test_seconds, drop_arena),
         cmocka_unit_test_teardown(test_numbers, drop_arena),
+        cmocka_unit_test_teardown(test_go_integers, drop_arena),
+        cmocka_unit_test_teardown(test_decimals, drop_arena),
         cmocka_unit_test_teardown(test_formats, drop_arena),
         cmocka_unit_test_teardown(test_accept, drop_arena),
         cmocka_unit_test_teardown(test_hosts, drop_arena),
