@@ -59,11 +59,12 @@ static bool open_object(struct pep_elf *elf, struct pep_arena *scratch,
     return pep_elf_open_process(elf, scratch, mapping) == 0;
 }
 
-/* The vDSO is nowhere but in memory. */
+/* The vDSO is nowhere but in memory. Its section headers, which lead to the names, stand behind the
+ * last segment, in the rest of the page. */
 static bool copy_vdso(struct pep_elf *elf, struct pep_arena *scratch,
                       const struct pep_mapping *mapping) {
     uint64_t start = mapping->start - mapping->file_offset;
-    uint64_t size = mapping->limit - start;
+    uint64_t size = ((mapping->limit + 4095) & ~4095ull) - start;
     if (mapping->limit <= start || size > VDSO_LIMIT_BYTES)
         return false;
     void *image = pep_arena_alloc(scratch, size);

@@ -26,6 +26,9 @@ for name in ("sixty", "thirty", "ten"):
     bound = max(2.0, 4 * (q * (1 - q) / count) ** 0.5 * 100)
     bad += abs(seen - share) > bound
     print(f"{name}: {seen:.2f} % seen, {share:.2f} % true, bound {bound:.2f} points, {count} samples")
+nameless = {n for s in p["samples"] for n in s["stack"] if n.startswith("[vdso]+")}
+bad += len(nameless)
+print(f"code of the vDSO without a name: {sorted(nameless)}")
 off = (total / truth["process"] - 1) * 100
 print(f"total {off:+.2f} % of the process's CPU time; {'; '.join(p['comments'])}")
 sys.exit(bad or abs(off) > 2)
