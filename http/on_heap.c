@@ -82,9 +82,12 @@ static const char *read_params(const struct pep_exchange *exchange, struct wante
         return NULL;
     wanted->has_trim =
         query->view == PEP_HEAP_INUSE && pep_request_atoi(pep_request_param(request, "gc")) > 0;
-    query->is_raw = pep_request_atoi(pep_request_param(request, "debug")) != 0;
-    if (query->is_raw)
-        wanted->format = PEP_FORMAT_LEGACY;
+    if (pep_request_atoi(pep_request_param(request, "debug")) == 0)
+        return NULL;
+    wanted->format = PEP_FORMAT_LEGACY;
+    /* Readers of the text scale all samples by one rate. Where they have several, they get the
+     * scaled values and are told to leave them. */
+    query->is_raw = !pep_window_heap_has_varied();
     return NULL;
 }
 
@@ -113,6 +116,8 @@ static int collect(struct pep_exchange *exchange, const struct wanted *wanted,
     if (wanted->has_trim)
         malloc_trim(0);
     *profile = pep_profile_heap(exchange->arena, NULL, &window->query);
+    if (*profile && wanted->format == PEP_FORMAT_LEGACY)
+        (*profile)->is_exact = !window->query.is_raw;
     return *profile ? 0 : -ENOMEM;
 }
 

@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include "sampler/cpu.h"
+#include "sampler/rt/atomics.h"
 #include "sampler/rt/os.h"
 
 /* 200 years: far beyond any wait, and still clear of 64 bits of nanoseconds. */
@@ -51,7 +52,15 @@ int pep_window_cpu(struct pep_arena *arena, const struct pep_window *window,
     return error;
 }
 
+static int has_varied; /* once set, it stays: so do the sums */
+
+bool pep_window_heap_has_varied(void) {
+    return pep_load_relaxed(&has_varied) != 0;
+}
+
 int pep_window_heap_begin(const struct pep_heap_window *window) {
+    if (window->probability > 0 || window->rate_bytes)
+        pep_store_relaxed(&has_varied, 1);
     if (window->probability > 0)
         return pep_heap_begin_probability(window->probability);
     return window->rate_bytes ? pep_heap_begin(window->rate_bytes) : 0;

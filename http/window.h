@@ -51,6 +51,8 @@ int pep_window_heap(struct pep_arena *arena, const struct pep_heap_window *windo
 /* Asks for the sampling that a window wants, and lets it go again. 0 or -errno. */
 int pep_window_heap_begin(const struct pep_heap_window *window);
 void pep_window_heap_end(const struct pep_heap_window *window);
+/* Some window ever had sampling of its own: what was recorded is no longer of one rate. */
+bool pep_window_heap_has_varied(void);
 
 struct pep_mmap_window {
     uint64_t duration_ns; /* 0: since the start of the process, at once */

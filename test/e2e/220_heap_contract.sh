@@ -94,6 +94,11 @@ within_range "window: what is churned" "$(bytes_of "$BODY" churn alloc_space)" 1
 ask "$URL/debug/pprof/heap?seconds=1&inuse=absolute"
 within_range "window: inuse=absolute has what was kept before, MiB" \
     "$(($(bytes_of "$BODY" keep inuse_space) / 1048576))" 41 87
+curl -s -o "$TMP/several.pb" "$URL/debug/pprof/heap"
+curl -s -o "$TMP/several.txt" "$URL/debug/pprof/heap?debug=1"
+matches "text of several rates: not to be scaled" "$(head -1 "$TMP/several.txt")" '@ heapprofile$'
+is "text of several rates: the same bytes" \
+    "$(bytes_of "$TMP/several.txt" keep inuse_space)" "$(bytes_of "$TMP/several.pb" keep inuse_space)"
 check "go tool pprof -seconds" env PPROF_TMPDIR="$TMP" go tool pprof -top -seconds 1 \
     "$URL/debug/pprof/allocs"
 rate() {

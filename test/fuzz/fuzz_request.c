@@ -28,6 +28,11 @@ static void look_at(const struct pep_request *request) {
             __builtin_trap();
         if (pep_request_number(value, 1, 10000, &number) && (number < 1 || number > 10000))
             __builtin_trap();
+        double decimal;
+        if (pep_request_decimal(value, 0.5, 2, &decimal) && (decimal < 0.5 || decimal > 2))
+            __builtin_trap();
+        if (pep_request_positive(value, &number) && number != pep_request_atoi(value))
+            __builtin_trap();
         pep_request_format(value, &format);
     }
     pep_request_accept(pep_request_header(request, "Accept", NULL));

@@ -104,6 +104,7 @@ void __wrap_pep_render_body(struct pep_response *response, enum pep_format forma
     (void)arena;
     seen.format = format;
     seen.was_signed = profile->is_signed;
+    seen.was_exact = profile->is_exact;
     seen.comments[0] = '\0';
     for (uint32_t i = 0; i < profile->comment_count; i++)
         snprintf(seen.comments + strlen(seen.comments), sizeof(seen.comments) - 256, "%.200s\n",

@@ -21,7 +21,7 @@ struct heap_web_seen {
     uint32_t rate_bytes;
     double probability;
     struct pep_heap_query query;
-    bool has_before, was_signed;
+    bool has_before, was_signed, was_exact;
     enum pep_format format;
     char thread[64], comments[4096];
 };

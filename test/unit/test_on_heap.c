@@ -53,7 +53,8 @@ static void test_debug(void **state) {
             snprintf(line, sizeof(line), "GET /debug/pprof/heap?debug=%%2B1");
         assert_int_equal(ask(line), 200);
         assert_int_equal(seen.format, PEP_FORMAT_LEGACY);
-        assert_true(seen.query.is_raw && has("Content-Type: text/plain; charset=utf-8\r\n"));
+        assert_true(seen.query.is_raw && !seen.was_exact &&
+                    has("Content-Type: text/plain; charset=utf-8\r\n"));
         assert_false(has("Content-Disposition"));
         assert_non_null(strstr(seen.comments, "MaxRSS = "));
     }
@@ -187,6 +188,16 @@ static void test_window_ends_badly(void **state) {
     assert_string_equal(seen.calls, "b");
 }
 
+/* The last one: a process does not forget that rates were different. */
+static void test_text_of_several_rates(void **state) {
+    (void)state;
+    assert_int_equal(ask("GET /debug/pprof/heap?seconds=1&rate=1"), 200);
+    assert_int_equal(ask("GET /debug/pprof/heap?debug=1"), 200);
+    assert_true(!seen.query.is_raw && seen.was_exact);
+    assert_int_equal(ask("GET /debug/pprof/heap"), 200);
+    assert_false(seen.was_exact);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_whole, heap_web_setup, heap_web_teardown),
@@ -197,6 +208,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_bad_seconds, heap_web_setup, heap_web_teardown),
         cmocka_unit_test_setup_teardown(test_bad_own_parameters, heap_web_setup, heap_web_teardown),
         cmocka_unit_test_setup_teardown(test_window_ends_badly, heap_web_setup, heap_web_teardown),
+        cmocka_unit_test_setup_teardown(test_text_of_several_rates, heap_web_setup,
+                                        heap_web_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
