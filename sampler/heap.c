@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "sampler/heap_internal.h"
+#include "sampler/heap_trace.h"
 #include "sampler/live_map.h"
 #include "sampler/rt/atomics.h"
 #include "sampler/rt/counters.h"
@@ -63,8 +64,10 @@ int pep_heap_init(const struct pep_heap_options *options) {
     if (is_initialised)
         return 0;
     int error = -ENOMEM;
-    if (options->is_recording_all)
+    if (options->is_recording_all) {
         error = pep_heap_tables_init(LIVE_ALL_LOG2);
+        (void)pep_heap_trace_init(); /* without, it is slower */
+    }
     if (error)
         error = pep_heap_tables_init(LIVE_LOG2);
     if (error)

@@ -28,10 +28,12 @@ struct pep_heap_thread {
     uint64_t rng;      /* 0: never seeded */
     struct pep_stack_range stack;
     float probability;
-    uint32_t rate_bytes; /* in force when the countdown was drawn */
-    uint32_t epoch;      /* of the settings; 0: nothing drawn yet */
-    uint32_t identity;   /* 0: not known yet */
-    int is_busy;         /* recording; a signal handler may allocate meanwhile */
+    uint32_t rate_bytes;               /* in force when the countdown was drawn */
+    uint32_t epoch;                    /* of the settings; 0: nothing drawn yet */
+    uint32_t identity;                 /* 0: not known yet */
+    struct pep_heap_trace_set *traces; /* while everything is recorded; NULL: none */
+    uintptr_t way;                     /* which hook it was, by its address */
+    int is_busy;                       /* recording; a signal handler may allocate meanwhile */
 };
 
 extern PEP_HIDDEN PEP_TLS struct pep_heap_thread pep_heap_thread;

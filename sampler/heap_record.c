@@ -17,6 +17,7 @@
 
 #include "sampler/heap_internal.h"
 #include "sampler/heap_math.h"
+#include "sampler/heap_trace.h"
 #include "sampler/modules.h"
 #include "sampler/rt/atomics.h"
 #include "sampler/rt/counters.h"
@@ -39,6 +40,7 @@ struct pep_heap_job {
     struct pep_regs regs;
     const struct pep_stack_range *stack;
     struct scratch *scratch;
+    struct pep_heap_trace *trace; /* to be filled; NULL: none */
     pep_stack_id id;
 };
 
@@ -133,7 +135,11 @@ PEP_HOOK_SAFE static bool learn_modules(void) {
 PEP_HOOK_SAFE void pep_heap_walk(struct pep_heap_job *job) {
     struct pep_unwind_scratch *scratch = (void *)job->scratch->rest;
     uintptr_t *pcs = job->scratch->pcs;
-    int count = pep_unwind(&job->regs, job->stack, scratch, pcs, PEP_UNWIND_DEPTH_MAX);
+    int count = 0;
+    if (job->trace != NULL)
+        count = pep_heap_trace_walk(job->trace, &job->regs, job->stack, pcs);
+    if (count == 0)
+        count = pep_unwind(&job->regs, job->stack, scratch, pcs, PEP_UNWIND_DEPTH_MAX);
     if (pep_unlikely(learn_modules()))
         count = pep_unwind(&job->regs, job->stack, scratch, pcs, PEP_UNWIND_DEPTH_MAX);
     job->id = pep_stack_table_add(pcs, count);
@@ -145,23 +151,61 @@ PEP_HOOK_SAFE static pep_stack_id unknown_stack(void) {
     return pep_stack_table_add(&unknown, 1);
 }
 
+PEP_HOOK_SAFE static pep_stack_id walk_on_scratch(struct pep_heap_thread *self,
+                                                  const struct pep_regs *regs,
+                                                  struct pep_heap_trace *trace) {
+    struct pep_heap_job job = {.regs = *regs, .stack = &self->stack, .trace = trace};
+    job.scratch = take_scratch(self->identity);
+    if (job.scratch == NULL)
+        return unknown_stack();
+    pep_heap_call_on_stack(&job, (char *)job.scratch + block_bytes);
+    pep_store_release(&job.scratch->is_used, 0);
+    return job.id;
+}
+
 PEP_HOOK_SAFE static pep_stack_id find_stack(struct pep_heap_thread *self,
                                              const struct pep_regs *regs) {
-    struct pep_heap_job job = {.regs = *regs, .stack = &self->stack};
     if (self->is_busy || !warm_up())
         return unknown_stack();
     self->is_busy = 1;
     pep_signal_fence();
-    job.scratch = take_scratch(self->identity);
-    if (job.scratch != NULL) {
-        pep_heap_call_on_stack(&job, (char *)job.scratch + block_bytes);
-        pep_store_release(&job.scratch->is_used, 0);
-    } else {
-        job.id = unknown_stack();
-    }
+    pep_stack_id stack = walk_on_scratch(self, regs, NULL);
     pep_signal_fence();
     self->is_busy = 0;
-    return job.id;
+    return stack;
+}
+
+/* The cell of the stack that leads here, by a trace if one holds. */
+PEP_HOOK_SAFE static uint32_t trace_cell(struct pep_heap_thread *self,
+                                         const struct pep_regs *regs) {
+    struct pep_heap_trace_set *set = self->traces;
+    uintptr_t way = self->way;
+    struct pep_heap_trace *trace = pep_heap_trace_at(set, way, regs, &self->stack);
+    if (trace != NULL && pep_heap_trace_holds(trace, regs) && trace->identity == self->identity)
+        return trace->cell;
+    if (trace != NULL)
+        trace->fact_count = 0;
+    uint32_t cell = pep_heap_cell_of(walk_on_scratch(self, regs, trace), self->identity);
+    if (trace != NULL && trace->fact_count != 0 && pep_heap_trace_keep(set, way, trace)) {
+        trace->identity = self->identity;
+        trace->cell = cell;
+    }
+    return cell;
+}
+
+PEP_HOOK_SAFE static uint32_t find_cell(struct pep_heap_thread *self, const struct pep_regs *regs) {
+    if (!pep_heap_settings.is_recording_all || self->is_busy || self->identity == 0 || !warm_up())
+        return pep_heap_cell_of(find_stack(self, regs), self->identity);
+    if (self->traces == NULL)
+        self->traces = pep_heap_trace_take_set();
+    if (self->traces == NULL)
+        return pep_heap_cell_of(find_stack(self, regs), self->identity);
+    self->is_busy = 1;
+    pep_signal_fence();
+    uint32_t cell = trace_cell(self, regs);
+    pep_signal_fence();
+    self->is_busy = 0;
+    return cell;
 }
 
 /* -- sums ----------------------------------------------------------------------------------- */
@@ -246,8 +290,7 @@ PEP_HOOK_SAFE static void record(struct pep_heap_thread *self, uintptr_t block, 
                                  const struct pep_regs *regs, float weight) {
     if (self->identity == 0)
         meet(self);
-    pep_stack_id stack = find_stack(self, regs);
-    uint32_t cell = pep_heap_cell_of(stack, self->identity);
+    uint32_t cell = find_cell(self, regs);
     charge_allocated(cell, size_bytes, weight);
     PEP_COUNT(heap_samples, 1);
     struct pep_heap_taken sample = {.what = PEP_LIVE_SAMPLED,
@@ -339,6 +382,7 @@ PEP_HOOK_SAFE __attribute__((noinline)) void pep_heap_allocated(uintptr_t block,
         struct pep_regs regs = {.ucontext = NULL};
         __asm__ volatile("lea 0(%%rip), %0\n\tmov %%rsp, %1\n\tmov %%rbp, %2"
                          : "=&r"(regs.pc), "=&r"(regs.sp), "=&r"(regs.bp));
+        self->way = (uintptr_t)__builtin_return_address(0);
         record(self, block, size_bytes, &regs, weight_of(self, size_bytes));
     } else {
         pep_live_map_add(block);
