@@ -34,28 +34,44 @@ static void write_reach(struct pep_writer *writer) {
     pep_write_text(writer, ".</p>\n");
 }
 
+/* The listed route whose title follows in the alphabet; NULL: none. */
+static const struct pep_route *next_of(const char *title) {
+    const struct pep_route *next = NULL;
+    for (size_t i = 0; i < pep_routes_count; i++) {
+        const struct pep_route *route = &pep_routes[i];
+        if (route->title && strcmp(route->title, title) > 0 &&
+            (!next || strcmp(route->title, next->title) < 0))
+            next = route;
+    }
+    return next;
+}
+
 static void write_table(struct pep_writer *writer) {
     pep_write_text(writer, "<table>\n<tr><th>Count</th><th>Profile</th></tr>\n");
-    for (size_t i = 0; i < pep_routes_count; i++)
-        if (pep_routes[i].title)
-            pep_write_printf(writer,
-                             "<tr><td class=\"count\">0</td><td><a href=\"%s\">%s</a></td></tr>\n",
-                             pep_routes[i].link, pep_routes[i].title);
+    for (const struct pep_route *route = next_of(""); route; route = next_of(route->title))
+        pep_write_printf(writer,
+                         "<tr><td class=\"count\">0</td><td><a href=\"%s\">%s</a></td></tr>\n",
+                         route->link, route->title);
     pep_write_text(writer,
                    "</table>\n<p>Five seconds of CPU: "
                    "<a href=\"profile?seconds=5&amp;format=html\">flame graph</a>, "
                    "<a href=\"profile?seconds=5&amp;format=svg\">picture</a>, "
                    "<a href=\"profile?seconds=5&amp;format=top\">table</a>, "
                    "<a href=\"profile?seconds=5&amp;format=collapsed\">stacks</a>, "
-                   "<a href=\"profile?seconds=5&amp;format=pprof\">profile.proto</a>.</p>\n");
+                   "<a href=\"profile?seconds=5&amp;format=pprof\">profile.proto</a>.</p>\n"
+                   "<p>Memory in use: "
+                   "<a href=\"heap?format=html\">flame graph</a>, "
+                   "<a href=\"heap?format=svg\">picture</a>, "
+                   "<a href=\"heap?format=top\">table</a>, "
+                   "<a href=\"heap?debug=1\">text</a>, "
+                   "<a href=\"heap?format=pprof\">profile.proto</a>. Allocated in five seconds: "
+                   "<a href=\"allocs?seconds=5&amp;format=html\">flame graph</a>; "
+                   "<a href=\"../../allocs_profile\">more</a>.</p>\n");
 }
 
 static void write_help(struct pep_writer *writer) {
     pep_write_text(writer, "<dl>\n");
-    for (size_t i = 0; i < pep_routes_count; i++) {
-        const struct pep_route *route = &pep_routes[i];
-        if (!route->title)
-            continue;
+    for (const struct pep_route *route = next_of(""); route; route = next_of(route->title)) {
         pep_write_printf(writer, "<dt>%s</dt>\n<dd>", route->title);
         pep_write_xml(writer, route->help);
         for (const struct pep_param *param = route->params; param->name; param++) {

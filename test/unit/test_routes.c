@@ -207,6 +207,8 @@ static void test_index(void **state) {
     assert_non_null(strstr(body, "href=\"profile\""));
     assert_non_null(strstr(body, "href=\"cmdline\""));
     assert_non_null(strstr(body, "href=\"symbol\""));
+    assert_true(strstr(body, "\"allocs\">") < strstr(body, "\"cmdline\">"));
+    assert_true(strstr(body, "\"cmdline\">") < strstr(body, "\"heap\">"));
     assert_null(strstr(body, "href=\"/")); /* links work behind a prefix */
     assert_null(strstr(body, "http"));
 }
