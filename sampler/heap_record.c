@@ -293,6 +293,10 @@ PEP_HOOK_SAFE static void record(struct pep_heap_thread *self, uintptr_t block, 
     uint32_t cell = find_cell(self, regs);
     charge_allocated(cell, size_bytes, weight);
     PEP_COUNT(heap_samples, 1);
+    /* One that was here before went by a way that the hooks do not see: a library bound to its own
+     * free, an allocator's private names. */
+    struct pep_heap_taken stale = pep_heap_take_out(block);
+    pep_heap_freed(&stale);
     struct pep_heap_taken sample = {.what = PEP_LIVE_SAMPLED,
                                     .cell = cell,
                                     .weight = weight,
