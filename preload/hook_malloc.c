@@ -108,7 +108,11 @@ PEP_HOOK_SAFE static inline bool is_plain(void *block) {
     return what <= PEP_LIVE_BLOCK;
 }
 
+/* Nothing goes to the real one for NULL: libc frees many on our threads when a stack is used again,
+ * and the real one may be stuck. */
 PEP_EXPORT PEP_HOOK_SAFE void free(void *block) {
+    if (pep_unlikely(block == NULL))
+        return;
     if (pep_likely(is_plain(block)))
         real.free(block);
     else
@@ -266,5 +270,6 @@ static bool is_reached(void) {
 void pep_hook_malloc_init(void) {
     pep_bootstrap_reserve();
     if (!is_reached())
-        pep_heap_set_unreachable("the program brings a malloc of its own");
+        pep_heap_set_unreachable(
+            "the program, or a library before this one, has a malloc of its own");
 }
