@@ -95,6 +95,16 @@ static bool read_loads(const Elf64_Phdr *phdrs, size_t count, struct pep_scan_ob
     return has_exec;
 }
 
+static void find_cfi_segment(const Elf64_Phdr *phdrs, size_t count, struct pep_module *m) {
+    for (size_t i = 0; i < count && m->eh_frame_hdr != 0; i++) {
+        uintptr_t start = m->bias + phdrs[i].p_vaddr;
+        if (phdrs[i].p_type == PT_LOAD && m->eh_frame_hdr - start < phdrs[i].p_filesz) {
+            m->cfi_start = start;
+            m->cfi_limit = start + phdrs[i].p_filesz;
+        }
+    }
+}
+
 static void read_phdrs(const Elf64_Phdr *phdrs, size_t count, struct pep_scan_object *object) {
     struct pep_module *m = &object->module;
     object->fingerprint = mix(0xcbf29ce484222325ULL, phdrs, count * sizeof(*phdrs));
@@ -107,6 +117,7 @@ static void read_phdrs(const Elf64_Phdr *phdrs, size_t count, struct pep_scan_ob
             m->eh_frame_hdr_bytes = p->p_memsz;
         }
     }
+    find_cfi_segment(phdrs, count, m);
     object->fingerprint = mix(object->fingerprint, m->build_id, m->build_id_bytes);
     unsigned char head[NOTE_MAX];
     size_t size = m->eh_frame_hdr_bytes < sizeof(head) ? m->eh_frame_hdr_bytes : sizeof(head);
@@ -149,6 +160,8 @@ static void classify(struct pep_module *m, uintptr_t span_limit) {
     base = base != NULL ? base + 1 : m->path;
     m->is_libc = strncmp(base, "libc.so", 7) == 0 || strncmp(base, "libc-2.", 7) == 0 ||
                  strncmp(base, "ld-", 3) == 0;
+    if (!m->is_main && !m->is_libc)
+        m->cfi_start = m->cfi_limit = 0;
 }
 
 static const char *hex(const char *p, uint64_t *value) {

@@ -384,6 +384,8 @@ pep_learner_learn(struct pep_learner *learner, const struct pep_module *module, 
     learner->has_state = false;
     learner->is_signal = false;
     learner->memory->loads = FDE_LOADS_MAX;
+    learner->memory->cfi_lo = module->cfi_start;
+    learner->memory->cfi_bytes = module->cfi_limit - module->cfi_start;
     int r = dwarf_reg_states_iterate(&cursor, take_row, learner);
     if (learner->has_state && is_sane((const dwarf_reg_state_t *)learner->state))
         return pack(learner);

@@ -12,6 +12,7 @@ PEP_SIGNAL_SAFE void pep_unwind_memory_begin(struct pep_unwind_memory *memory, u
     memory->direct_bytes = direct_hi > direct_lo + sizeof(uintptr_t)
                                ? direct_hi - direct_lo - sizeof(uintptr_t) + 1
                                : 0;
+    memory->cfi_lo = memory->cfi_bytes = 0;
     memory->peeks = PEEKS_MAX;
     memory->loads = LOADS_MAX;
     for (int i = 0; i < PEP_UNWIND_PAGES; i++)
@@ -60,6 +61,11 @@ PEP_SIGNAL_SAFE static const unsigned char *line_of(struct pep_unwind_memory *me
 PEP_SIGNAL_SAFE bool pep_unwind_read(struct pep_unwind_memory *memory, uintptr_t address, void *to,
                                      size_t size_bytes) {
     unsigned char *out = to;
+    if (size_bytes == 8 && memory->cfi_bytes >= 8 &&
+        address - memory->cfi_lo <= memory->cfi_bytes - 8) {
+        __builtin_memcpy(to, (const void *)address, 8); /* one load */
+        return memory->loads-- > 0;
+    }
     while (size_bytes > 0) {
         uintptr_t line = address & ~(uintptr_t)(PEP_UNWIND_LINE_BYTES - 1);
         size_t offset = address - line;

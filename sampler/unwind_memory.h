@@ -26,6 +26,8 @@
 struct pep_unwind_memory {
     uintptr_t direct_lo;
     size_t direct_bytes;
+    uintptr_t cfi_lo; /* call frame information that can never be unmapped is read as it is */
+    size_t cfi_bytes;
     int peeks; /* system calls left */
     int loads; /* words left for call frame information: bounds loops in expressions */
     uintptr_t pages[PEP_UNWIND_PAGES]; /* page address | 1 when valid; else 0 */

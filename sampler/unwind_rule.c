@@ -19,12 +19,7 @@ int pep_rules_init(void) {
     return 0;
 }
 
-PEP_SIGNAL_SAFE void pep_rules_add(uintptr_t pc, struct pep_rule rule) {
-    union {
-        struct pep_rule rule;
-        uint64_t word;
-    } kept = {.rule = rule};
-    uint32_t at = pep_rules_place(pc);
+PEP_SIGNAL_SAFE static bool add_at(uintptr_t pc, uint32_t at, uint64_t word) {
     for (int i = 0; i < PEP_RULE_PROBES; i++) {
         struct pep_rule_entry *entry = &pep_rules[(at + (uint32_t)i) & (PEP_RULES_MAX - 1)];
         uint64_t key = pep_load_relaxed(&entry->pc);
@@ -32,9 +27,18 @@ PEP_SIGNAL_SAFE void pep_rules_add(uintptr_t pc, struct pep_rule rule) {
             key = pc;
         if (key == pc) {
             /* The word says everything; nothing else has to be visible before it. */
-            pep_store_relaxed(&entry->rule, kept.word);
-            return;
+            pep_store_relaxed(&entry->rule, word);
+            return true;
         }
     }
-    PEP_COUNT(rule_table_full, 1);
+    return false;
+}
+
+PEP_SIGNAL_SAFE void pep_rules_add(uintptr_t pc, struct pep_rule rule) {
+    union {
+        struct pep_rule rule;
+        uint64_t word;
+    } kept = {.rule = rule};
+    if (!add_at(pc, pep_rules_near(pc), kept.word) && !add_at(pc, pep_rules_far(pc), kept.word))
+        PEP_COUNT(rule_table_full, 1);
 }

@@ -66,8 +66,30 @@ int pep_rules_init(void);
 /* Keeps a rule, replacing what was known. */
 PEP_SIGNAL_SAFE void pep_rules_add(uintptr_t pc, struct pep_rule rule);
 
-static inline uint32_t pep_rules_place(uintptr_t pc) {
+/* Where a PC's rule is looked for: first among those of its page of code, so that a short program
+ * touches few pages of the table; when those places are taken, anywhere. */
+static inline uint32_t pep_rules_near(uintptr_t pc) {
+    uintptr_t page = (pc >> 4) & (PEP_RULES_MAX - 256);
+    return (uint32_t)(page | ((pc ^ pc >> 8) & 255));
+}
+
+static inline uint32_t pep_rules_far(uintptr_t pc) {
     return (uint32_t)((pc * UINT64_C(0x9e3779b97f4a7c15)) >> (64 - PEP_RULES_LOG2));
+}
+
+/* The word of a PC's rule from place at on, 0 when not known; *is_full when every place there is
+ * another PC's. */
+static inline uint64_t pep_rules_probe(uintptr_t pc, uint32_t at, bool *is_full) {
+    for (int i = 0; i < PEP_RULE_PROBES; i++) {
+        struct pep_rule_entry *entry = &pep_rules[(at + (uint32_t)i) & (PEP_RULES_MAX - 1)];
+        uint64_t key = pep_load_relaxed(&entry->pc);
+        if (pep_likely(key == pc))
+            return pep_load_relaxed(&entry->rule);
+        if (key == 0)
+            return 0;
+    }
+    *is_full = true;
+    return 0;
 }
 
 /* The rule for a look-up address; kind NONE when not known or out of date. */
@@ -76,19 +98,12 @@ static inline struct pep_rule pep_rules_find(uintptr_t pc) {
         uint64_t word;
         struct pep_rule rule;
     } found = {0};
-    uint32_t at = pep_rules_place(pc);
-    for (int i = 0; i < PEP_RULE_PROBES; i++) {
-        struct pep_rule_entry *entry = &pep_rules[(at + (uint32_t)i) & (PEP_RULES_MAX - 1)];
-        uint64_t key = pep_load_relaxed(&entry->pc);
-        if (pep_likely(key == pc)) {
-            found.word = pep_load_relaxed(&entry->rule);
-            if (pep_modules_is_gone(found.rule.module))
-                found.word = 0;
-            break;
-        }
-        if (key == 0)
-            break;
-    }
+    bool is_full = false;
+    found.word = pep_rules_probe(pc, pep_rules_near(pc), &is_full);
+    if (pep_unlikely(is_full))
+        found.word = pep_rules_probe(pc, pep_rules_far(pc), &is_full);
+    if (pep_modules_is_gone(found.rule.module))
+        found.word = 0;
     return found.rule;
 }
 

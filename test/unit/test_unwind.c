@@ -146,18 +146,30 @@ static void endless_recursion_is_cut(void **state) {
     assert_true(walk_last.is_truncated);
 }
 
+/* Gives every place from at on to a PC that belongs there, leaving the one given alone. */
+static void fill_places(uint32_t at, uintptr_t spared) {
+    for (uint32_t i = 0; i < PEP_RULE_PROBES; i++) {
+        uintptr_t pc = 0;
+        while (pc == spared || pep_rules_near(pc) != ((at + i) & (PEP_RULES_MAX - 1)))
+            pc++;
+        pep_rules_add(pc, (struct pep_rule){.kind = PEP_RULE_END});
+    }
+}
+
 static void a_full_rule_table_is_counted_and_walks_go_on(void **state) {
     (void)state;
-    uint32_t place = pep_rules_place(0x1000);
+    uintptr_t pc = 0x1000;
     uint64_t before = PEP_COUNTED(rule_table_full);
-    int added = 0;
-    for (uintptr_t pc = 0x1000; added < PEP_RULE_PROBES + 1; pc++)
-        if (pep_rules_place(pc) == place) {
-            pep_rules_add(pc, (struct pep_rule){.kind = PEP_RULE_END});
-            added++;
-        }
+    fill_places(pep_rules_near(pc), pc);
+    pep_rules_add(pc, (struct pep_rule){.kind = PEP_RULE_BLIND});
+    assert_int_equal(pep_rules_find(pc).kind, PEP_RULE_BLIND); /* at its other place */
+    pc = 0x2000;
+    fill_places(pep_rules_near(pc), pc);
+    fill_places(pep_rules_far(pc), pc);
+    assert_int_equal(PEP_COUNTED(rule_table_full), before);
+    pep_rules_add(pc, (struct pep_rule){.kind = PEP_RULE_BLIND});
     assert_int_equal(PEP_COUNTED(rule_table_full), before + 1);
-    assert_int_equal(pep_rules_find(0x1000).kind, PEP_RULE_END);
+    assert_int_equal(pep_rules_find(pc).kind, PEP_RULE_NONE);
     without_bp(3);
     walk_assert_same();
 }
