@@ -12,6 +12,7 @@
  * Memory:  none of their own.
  * When full: see sampler/mmap.h.
  */
+#include <dlfcn.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <sys/mman.h>
@@ -32,12 +33,6 @@ extern const char __ehdr_start[] __attribute__((visibility("hidden")));
 extern const char _etext[] __attribute__((visibility("hidden")));
 static uintptr_t own_start, own_limit;
 static int is_on;
-
-void pep_hook_mmap_init(void) {
-    own_start = (uintptr_t)__ehdr_start;
-    own_limit = (uintptr_t)_etext;
-    pep_store_release(&is_on, 1);
-}
 
 PEP_HOOK_SAFE static bool is_noted(const void *caller) {
     return pep_load_acquire(&is_on) && pep_init_is_awake() && !pep_thread_is_own() &&
@@ -171,4 +166,17 @@ PEP_EXPORT PEP_HOOK_SAFE int brk(void *to) {
     else
         pep_mmap_drop(&taken);
     return result;
+}
+
+/* -- start ---------------------------------------------------------------------------------- */
+
+extern int own_munmap(void *address, size_t bytes)
+    __attribute__((alias("munmap"), copy(munmap), visibility("hidden")));
+
+void pep_hook_mmap_init(void) {
+    own_start = (uintptr_t)__ehdr_start;
+    own_limit = (uintptr_t)_etext;
+    if (dlsym(RTLD_DEFAULT, "munmap") != (void *)own_munmap)
+        pep_mmap_set_unreachable("another mmap stands before ours");
+    pep_store_release(&is_on, 1);
 }

@@ -71,6 +71,8 @@ struct pep_mmap_move {
 PEP_HOOK_SAFE void pep_mmap_moved(const struct pep_mmap_taken *taken,
                                   const struct pep_mmap_move *move);
 
+/* Why the host's mappings do not come by the hooks: static text, told in the profile. */
+void pep_mmap_set_unreachable(const char *why);
 /* In a forked child: what is mapped is mapped here too. */
 void pep_mmap_after_fork_child(void);
 

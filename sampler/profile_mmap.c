@@ -46,6 +46,12 @@ static uint64_t read_process_bytes(void) {
     return kib * 1024;
 }
 
+static const char *unreachable;
+
+void pep_mmap_set_unreachable(const char *why) {
+    unreachable = why;
+}
+
 static void read_cell(struct reading *to, const struct pep_mmap_cell *cell) {
     to->unmapped_objects = pep_load_relaxed(&cell->unmapped_objects);
     to->unmapped_bytes = pep_load_relaxed(&cell->unmapped_bytes);
@@ -195,6 +201,8 @@ static void fill_comments(struct pep_arena *arena, struct pep_profile *profile,
                          "libraries is recorded; bytes are address space, touched or not.");
     add_comment(profile, "Not seen: what libc maps for itself (malloc's memory, stacks of threads) "
                          "and what the loader maps.");
+    if (unreachable != NULL)
+        add_comment(profile, pep_arena_printf(arena, "Mappings are not seen: %s.", unreachable));
     add_cover(arena, profile, before);
     add_losses(arena, profile);
 }
