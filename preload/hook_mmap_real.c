@@ -1,5 +1,5 @@
 /*
- * The real mmap and its kin, and what serves until they are found.
+ * The real mmap and its kin, syscall, and what serves until they are found.
  *
  * Model:   an allocator that was preloaded beside us maps memory inside its first malloc, maybe
  *          holding its locks, long before our constructor: a look-up there could call that malloc
@@ -51,11 +51,16 @@ static int boot_brk(void *to) {
     return __sbrk((intptr_t)((uintptr_t)to - (uintptr_t)now)) == (void *)-1 ? -1 : 0;
 }
 
+static long boot_syscall(long nr, long a, long b, long c, long d, long e, long f) {
+    return answer(pep_os_call6(nr, a, b, c, d, e, f));
+}
+
 struct pep_real_map pep_real_map = {.mmap = boot_mmap,
                                     .munmap = boot_munmap,
                                     .mremap = boot_mremap,
                                     .sbrk = boot_sbrk,
-                                    .brk = boot_brk};
+                                    .brk = boot_brk,
+                                    .syscall = boot_syscall};
 
 static void resolve(void **to, const char *name) {
     void *found = dlsym(RTLD_NEXT, name);
@@ -70,4 +75,5 @@ void pep_real_map_resolve(void) {
     resolve((void **)(void *)&pep_real_map.mremap, "mremap");
     resolve((void **)(void *)&pep_real_map.sbrk, "sbrk");
     resolve((void **)(void *)&pep_real_map.brk, "brk");
+    resolve((void **)(void *)&pep_real_map.syscall, "syscall");
 }

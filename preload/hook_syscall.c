@@ -44,7 +44,7 @@ static long before_start(long nr, long a, long b, long c, long d, long e, long f
 static long (*next)(long, long, long, long, long, long, long) = before_start;
 
 void pep_hook_syscall_init(void) {
-    pep_store_release((void **)(void *)&next, (void *)pep_real.syscall);
+    pep_store_release((void **)(void *)&next, (void *)pep_real_map.syscall);
 }
 
 static __attribute__((noinline)) long special(long nr, long a, long b, long c, long d, long e,

@@ -53,8 +53,6 @@
     X(int, setns, (int fd, int type), (fd, type)) \
     X(int, capset, (void *header, const void *data), (header, data)) \
     X(int, prctl, (int option, long a, long b, long c, long d), (option, a, b, c, d)) \
-    X(long, syscall, (long nr, long a, long b, long c, long d, long e, long f), \
-      (nr, a, b, c, d, e, f)) \
     X(int, execve, (const char *path, char *const v[], char *const e[]), (path, v, e)) \
     X(int, execv, (const char *path, char *const v[]), (path, v)) \
     X(int, execvp, (const char *file, char *const v[]), (file, v)) \
@@ -101,13 +99,15 @@ struct pep_public_malloc {
 };
 extern struct pep_public_malloc pep_public_malloc;
 
-/* And so does mmap's: see hook_mmap_real.c. mremap is called with its fifth argument always. */
+/* And so does mmap's, and syscall, by which allocators map too: see hook_mmap_real.c. mremap is
+ * called with its fifth argument always. */
 struct pep_real_map {
     void *(*mmap)(void *hint, size_t bytes, int protection, int flags, int fd, off_t offset);
     int (*munmap)(void *address, size_t bytes);
     void *(*mremap)(void *old, size_t old_bytes, size_t bytes, int flags, void *hint);
     void *(*sbrk)(intptr_t by);
     int (*brk)(void *to);
+    long (*syscall)(long nr, long a, long b, long c, long d, long e, long f);
 };
 
 extern struct pep_real_map pep_real_map;
