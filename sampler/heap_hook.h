@@ -33,7 +33,10 @@ struct pep_heap_thread {
     uint32_t identity;                 /* 0: not known yet */
     struct pep_heap_trace_set *traces; /* while everything is recorded; NULL: none */
     uintptr_t way;                     /* which hook it was, by its address */
-    int is_busy;                       /* recording; a signal handler may allocate meanwhile */
+    /* Where the stack was when this thread began to record; 0: it does not. A signal handler may
+     * allocate meanwhile, or leave by longjmp. */
+    uintptr_t busy_sp;
+    void *scratch; /* held meanwhile */
 };
 
 extern PEP_HIDDEN PEP_TLS struct pep_heap_thread pep_heap_thread;

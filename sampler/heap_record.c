@@ -151,6 +151,32 @@ PEP_HOOK_SAFE static pep_stack_id unknown_stack(void) {
     return pep_stack_table_add(&unknown, 1);
 }
 
+/* -- one recording a thread ---------------------------------------------------------------- */
+
+/* A handler that interrupted us runs below, or on a stack of its own. Whoever comes by above has
+ * left the recording by longjmp: it will never end. */
+PEP_HOOK_SAFE static bool is_abandoned(const struct pep_heap_thread *self, uintptr_t sp) {
+    return sp > self->busy_sp && sp < self->stack.hi && self->busy_sp >= self->stack.lo;
+}
+
+PEP_HOOK_SAFE static bool begin(struct pep_heap_thread *self, uintptr_t sp) {
+    if (pep_unlikely(self->busy_sp != 0)) {
+        if (!is_abandoned(self, sp))
+            return false;
+        if (self->scratch != NULL)
+            pep_store_release(&((struct scratch *)self->scratch)->is_used, 0);
+        self->scratch = NULL;
+    }
+    self->busy_sp = sp;
+    pep_signal_fence();
+    return true;
+}
+
+PEP_HOOK_SAFE static void end(struct pep_heap_thread *self) {
+    pep_signal_fence();
+    self->busy_sp = 0;
+}
+
 PEP_HOOK_SAFE static pep_stack_id walk_on_scratch(struct pep_heap_thread *self,
                                                   const struct pep_regs *regs,
                                                   struct pep_heap_trace *trace) {
@@ -158,20 +184,19 @@ PEP_HOOK_SAFE static pep_stack_id walk_on_scratch(struct pep_heap_thread *self,
     job.scratch = take_scratch(self->identity);
     if (job.scratch == NULL)
         return unknown_stack();
+    self->scratch = job.scratch;
     pep_heap_call_on_stack(&job, (char *)job.scratch + block_bytes);
+    self->scratch = NULL;
     pep_store_release(&job.scratch->is_used, 0);
     return job.id;
 }
 
 PEP_HOOK_SAFE static pep_stack_id find_stack(struct pep_heap_thread *self,
                                              const struct pep_regs *regs) {
-    if (self->is_busy || !warm_up())
+    if (!warm_up() || !begin(self, regs->sp))
         return unknown_stack();
-    self->is_busy = 1;
-    pep_signal_fence();
     pep_stack_id stack = walk_on_scratch(self, regs, NULL);
-    pep_signal_fence();
-    self->is_busy = 0;
+    end(self);
     return stack;
 }
 
@@ -194,17 +219,16 @@ PEP_HOOK_SAFE static uint32_t trace_cell(struct pep_heap_thread *self,
 }
 
 PEP_HOOK_SAFE static uint32_t find_cell(struct pep_heap_thread *self, const struct pep_regs *regs) {
-    if (!pep_heap_settings.is_recording_all || self->is_busy || self->identity == 0 || !warm_up())
+    if (!pep_heap_settings.is_recording_all || self->identity == 0)
         return pep_heap_cell_of(find_stack(self, regs), self->identity);
+    if (!warm_up() || !begin(self, regs->sp))
+        return pep_heap_cell_of(unknown_stack(), self->identity);
     if (self->traces == NULL)
         self->traces = pep_heap_trace_take_set();
-    if (self->traces == NULL)
-        return pep_heap_cell_of(find_stack(self, regs), self->identity);
-    self->is_busy = 1;
-    pep_signal_fence();
-    uint32_t cell = trace_cell(self, regs);
-    pep_signal_fence();
-    self->is_busy = 0;
+    uint32_t cell = self->traces != NULL
+                        ? trace_cell(self, regs)
+                        : pep_heap_cell_of(walk_on_scratch(self, regs, NULL), self->identity);
+    end(self);
     return cell;
 }
 
@@ -456,6 +480,8 @@ void pep_heap_record_after_fork_child(void) {
     self->identity = 0;
     self->rng = 0; /* another sequence than the parent's */
     self->epoch = 0;
+    self->busy_sp = 0;
+    self->scratch = NULL;
     if (pep_load_acquire(&warmth) == WARMING)
         pep_store_relaxed(&warmth, COLD);
     for (uint32_t i = 0; blocks != NULL && i < BLOCKS; i++)

@@ -5,7 +5,7 @@
  *          each return address, and of each frame pointer that was needed. While all of these are
  *          as they were, the stack is the same: a load and a comparison a frame. A few traces a
  *          thread, found by where the walk begins and who called.
- * Writers: the thread itself, while its is_busy is set.  [hook]
+ * Writers: the thread itself, while its busy_sp is set.  [hook]
  * Readers: the same.
  * Memory:  PEP_HEAP_TRACE_SETS sets, one mapping, touched as threads take them.
  * When full: further threads unwind every time.
