@@ -65,7 +65,7 @@ NANOPB   := -l:libprotobuf-nanopb.a
 SO       := $(O)/libprofep.so
 EXPORTS  := $(wildcard preload/exports.map)
 SO_FLAGS := -shared -Wl,-soname,libprofep.so $(addprefix -Wl$(comma)--version-script=,$(EXPORTS)) \
-            -Wl,-z,now -Wl,-z,defs -Wl,-z,relro -Wl,-z,noexecstack -Wl,--gc-sections \
+            -Wl,-z,now -Wl,-z,defs -Wl,-z,relro -Wl,-z,noexecstack -Wl,--gc-sections -Wl,--sort-section=name \
             -Wl,-Bsymbolic-functions -Wl,--build-id=sha1 -Wl,--as-needed -Wl,--exclude-libs,ALL \
             -static-libgcc
 DEPS_STAMP := $(O)/deps.stamp

@@ -1,4 +1,5 @@
 #include "http/connection.h"
+#include "sampler/rt/attrs.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -47,7 +48,7 @@ struct talk {
     bool is_body_asked;
 };
 
-static struct slot slots[PEP_SERVER_CONNECTIONS_MAX];
+static struct slot slots[PEP_SERVER_CONNECTIONS_MAX] PEP_LARGE;
 static int active;      /* slots not FREE; a futex word */
 static int is_stopping; /* only rises */
 

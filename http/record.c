@@ -1,4 +1,5 @@
 #include "http/record.h"
+#include "sampler/rt/attrs.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -34,7 +35,7 @@ static struct {
     uint32_t hz;
     struct pep_arena arena; /* of the snapshot */
     struct pep_cpu_snapshot *before;
-} recording;
+} recording PEP_LARGE;
 
 static int is_active; /* from the start to the final file */
 static int is_final;  /* the next file is the last */

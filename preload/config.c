@@ -27,7 +27,7 @@ static const struct setting settings[] = {
 struct pep_config pep_config;
 
 /* Copies of the texts. PATH_MAX for the longest, and as much again for all others. */
-static char texts[12288];
+static char texts[12288] PEP_LARGE;
 static size_t texts_used;
 
 static void *field_of(const struct setting *setting) {

@@ -1,4 +1,5 @@
 #include "preload/hook_malloc_own.h"
+#include "sampler/rt/attrs.h"
 
 #include <errno.h>
 #include <stdint.h>
@@ -12,7 +13,7 @@
 #define BOOTSTRAP_BYTES 65536u
 
 /* A block's size stands in the word before it. */
-static char arena[BOOTSTRAP_BYTES] PEP_ALIGNED(4096);
+static char arena[BOOTSTRAP_BYTES] PEP_LARGE PEP_ALIGNED(4096);
 static size_t arena_used;
 
 PEP_HOOK_SAFE void *pep_bootstrap_alloc(size_t alignment, size_t size_bytes) {

@@ -18,6 +18,7 @@
 #include "preload/init.h"
 #include "preload/real.h"
 #include "sampler/rt/atomics.h"
+#include "sampler/rt/attrs.h"
 #include "sampler/rt/os.h"
 #include "sampler/thread.h"
 
@@ -36,7 +37,7 @@ struct block {
     uint64_t stack_bytes;
 };
 
-static struct block blocks[BLOCKS_MAX];
+static struct block blocks[BLOCKS_MAX] PEP_LARGE;
 /* Low half: index + 1 of the first free block. High half: rises with each change, so that a
  * thread that slept between its read and its exchange notices (ABA). */
 static uint64_t free_head;

@@ -1,4 +1,5 @@
 #include "sampler/cpu.h"
+#include "sampler/rt/attrs.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -26,7 +27,7 @@ struct pep_cpu_shared pep_cpu;
 /* All below: under windows_lock. */
 static int windows_lock;
 static uint32_t windows;
-static uint16_t windows_at[PEP_CPU_HZ_MAX + 1]; /* open windows by rate */
+static uint16_t windows_at[PEP_CPU_HZ_MAX + 1] PEP_LARGE; /* open windows by rate */
 static enum pep_cpu_choice choice;
 static uint32_t sweeps;
 static bool is_unwind_ready;

@@ -19,6 +19,7 @@
 
 #include "sampler/cpu_internal.h"
 #include "sampler/rt/atomics.h"
+#include "sampler/rt/attrs.h"
 #include "sampler/rt/counters.h"
 
 #define FD_LOWEST 100   /* below lie the numbers that shells and inetd hand around */
@@ -30,8 +31,8 @@
 #define FIRES_MAX 8
 #define MIN_NS 10000 /* the kernel's own floor for software clocks */
 
-static uint16_t fd_slots[FD_MAP_SIZE]; /* slot number + 1 by descriptor */
-static uint32_t fd_base;               /* ours are at or above */
+static uint16_t fd_slots[FD_MAP_SIZE] PEP_LARGE; /* slot number + 1 by descriptor */
+static uint32_t fd_base;                         /* ours are at or above */
 
 /* Used and limit of queued signals, of this user, as in /proc/self/status: "SigQ:\t2/96365". */
 static void read_queue(uint64_t *used, uint64_t *limit) {

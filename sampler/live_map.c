@@ -1,4 +1,5 @@
 #include "sampler/live_map.h"
+#include "sampler/rt/attrs.h"
 
 #include <errno.h>
 #include <sys/mman.h>
@@ -15,7 +16,7 @@
 #define DIRECTORY_BYTES (PEP_LIVE_DIRECTORY_ENTRIES * sizeof(uint16_t))
 
 struct pep_live_map pep_live_map;
-uint8_t pep_live_filter[PEP_LIVE_FILTER_BYTES] PEP_ALIGNED(4096);
+uint8_t pep_live_filter[PEP_LIVE_FILTER_BYTES] PEP_LARGE PEP_ALIGNED(4096);
 
 static uint32_t chunks_limit;
 static uint32_t chunks_used; /* the highest number given out, or asked for in vain */
@@ -24,7 +25,7 @@ static PEP_TLS uint32_t uncovered_here;
 static uintptr_t reserved_from, reserved_bytes;
 
 /* Blocks of the time before init: a slot is 0 when empty. */
-static uintptr_t early[EARLY_MAX];
+static uintptr_t early[EARLY_MAX] PEP_LARGE;
 static uint32_t early_used;
 
 PEP_HOOK_SAFE static uint16_t *entry_of(uintptr_t block) {

@@ -1,4 +1,5 @@
 #include "sampler/modules.h"
+#include "sampler/rt/attrs.h"
 
 #include <errno.h>
 #include <string.h>
@@ -33,7 +34,7 @@ struct table {
     char buffer[PEP_SCAN_BUFFER_BYTES];
 };
 
-uint8_t pep_modules_gone[PEP_MODULES_MAX + 1];
+uint8_t pep_modules_gone[PEP_MODULES_MAX + 1] PEP_LARGE;
 
 static struct table *table;   /* release once; never unmapped */
 static uint32_t module_count; /* release: pairs with acquire in pep_modules_count() */

@@ -1,4 +1,5 @@
 #include "sampler/unwind_guess.h"
+#include "sampler/rt/attrs.h"
 
 #include "sampler/modules.h"
 #include "sampler/rt/atomics.h"
@@ -38,7 +39,7 @@ PEP_SIGNAL_SAFE bool pep_guess_is_after_call(struct pep_unwind_memory *memory, u
  * system call, and stacks of generated code show the same addresses again and again. A word is
  * address and version together; a newer one takes the place of an older. */
 #define CONFIRMED_LOG2 12
-static uint64_t confirmed[1 << CONFIRMED_LOG2];
+static uint64_t confirmed[1 << CONFIRMED_LOG2] PEP_LARGE;
 
 PEP_SIGNAL_SAFE static uint64_t *confirmed_place(uintptr_t address) {
     return &confirmed[address * UINT64_C(0x9e3779b97f4a7c15) >> (64 - CONFIRMED_LOG2)];

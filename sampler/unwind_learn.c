@@ -1,4 +1,5 @@
 #include "sampler/unwind_learn.h"
+#include "sampler/rt/attrs.h"
 
 #include "sampler/rt/os.h"
 
@@ -28,8 +29,8 @@ struct pool {
 _Static_assert(sizeof(struct dwarf_cie_info) <= OBJECT_BYTES, "CIE");
 _Static_assert(sizeof(dwarf_stackable_reg_state_t) <= OBJECT_BYTES, "remembered state");
 
-static struct pool pool;
-static struct unw_addr_space space;
+static struct pool pool PEP_LARGE;
+static struct unw_addr_space space PEP_LARGE;
 
 HIDDEN struct mempool dwarf_reg_state_pool;
 HIDDEN struct mempool dwarf_cie_info_pool;

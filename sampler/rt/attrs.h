@@ -22,6 +22,9 @@
 #define PEP_MUST_CHECK __attribute__((warn_unused_result))
 #define PEP_PRINTF(f, a) __attribute__((format(printf, f, a)))
 #define PEP_TLS __thread __attribute__((tls_model("initial-exec")))
+/* For static arrays of a page and more: behind the small variables, which then share a page or two
+ * instead of one each (a page costs a fault at the start of every process). */
+#define PEP_LARGE __attribute__((section(".bss.~large")))
 #define PEP_UNUSED __attribute__((unused))
 #define PEP_ALIGNED(n) __attribute__((aligned(n)))
 
