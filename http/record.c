@@ -2,18 +2,15 @@
 #include "sampler/rt/attrs.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 
-#include "encoder/writer.h"
-#include "http/render.h"
+#include "http/record_file.h"
 #include "sampler/cpu.h"
 #include "sampler/profile.h"
 #include "sampler/rt/arena.h"
@@ -32,7 +29,8 @@
 static struct {
     char path[PATH_MAX];
     char temporary[PATH_MAX];
-    uint32_t hz;
+    char peak[PATH_MAX];    /* beside path: the second file of the heap's */
+    uint32_t hz;            /* 0: the heap's */
     struct pep_arena arena; /* of the snapshot */
     struct pep_cpu_snapshot *before;
 } recording PEP_LARGE;
@@ -97,24 +95,8 @@ static int set_path(const char *path) {
     append(recording.temporary, size, ".");
     append_number(recording.temporary, size, (unsigned)pep_os_getpid());
     append(recording.temporary, size, ".tmp");
+    pep_record_peak_path(recording.peak, size, to);
     return 0;
-}
-
-static enum pep_format format_of(const char *path) {
-    static const struct {
-        const char *suffix;
-        enum pep_format format;
-    } suffixes[] = {{".svg", PEP_FORMAT_SVG},
-                    {".html", PEP_FORMAT_HTML},
-                    {".txt", PEP_FORMAT_TEXT},
-                    {".collapsed", PEP_FORMAT_COLLAPSED}};
-    const size_t size = strlen(path);
-    for (size_t i = 0; i < PEP_COUNT_OF(suffixes); i++) {
-        size_t width = strlen(suffixes[i].suffix);
-        if (size > width && strcmp(path + size - width, suffixes[i].suffix) == 0)
-            return suffixes[i].format;
-    }
-    return PEP_FORMAT_PPROF;
 }
 
 bool pep_record_is_per_process(const char *path) {
@@ -130,87 +112,25 @@ bool pep_record_is_per_process(const char *path) {
     return false;
 }
 
-/* -- one file ------------------------------------------------------------------------------- */
-
-static int write_all(int fd, const char *data, size_t count) {
-    while (count > 0) {
-        long wrote = pep_os_write(fd, data, count);
-        if (wrote == -EINTR)
-            continue;
-        if (wrote <= 0)
-            return wrote < 0 ? (int)wrote : -EIO;
-        data += wrote;
-        count -= (size_t)wrote;
-    }
-    return 0;
-}
-
-static int write_renamed(const char *data, size_t count) {
-    const int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
-    const char *name = recording.temporary;
-    int fd = pep_os_open(name, flags, 0666);
-    if (fd == -EEXIST) {
-        /* Left by a process of the same number that was killed while it wrote. */
-        (void)pep_os_call6(SYS_unlink, (long)name, 0, 0, 0, 0, 0);
-        fd = pep_os_open(name, flags, 0666);
-    }
-    if (fd < 0)
-        return fd;
-    int error = write_all(fd, data, count);
-    (void)pep_os_close(fd);
-    if (!error)
-        error = (int)pep_os_call6(SYS_rename, (long)name, (long)recording.path, 0, 0, 0, 0);
-    if (error)
-        (void)pep_os_call6(SYS_unlink, (long)name, 0, 0, 0, 0, 0);
-    return error;
-}
-
-/* A device, a pipe or a link of the person's own must not be replaced by a file: /dev/stdout. */
-static bool is_written_in_place(void) {
-    struct stat status;
-    if (pep_os_call6(SYS_lstat, (long)recording.path, (long)&status, 0, 0, 0, 0) < 0)
-        return false;
-    if (S_ISLNK(status.st_mode))
-        return status.st_uid == 0 ||
-               status.st_uid == (uid_t)pep_os_call6(SYS_geteuid, 0, 0, 0, 0, 0, 0);
-    return !S_ISREG(status.st_mode);
-}
-
-static int write_in_place(const char *data, size_t count) {
-    int fd = pep_os_open(recording.path, O_WRONLY | O_TRUNC | O_NOCTTY | O_CLOEXEC, 0);
-    if (fd < 0)
-        return fd;
-    int error = write_all(fd, data, count);
-    (void)pep_os_close(fd);
-    return error;
-}
-
-static int write_file(bool is_last) {
-    bool in_place = is_written_in_place();
-    if (in_place && !is_last)
-        return 0; /* what went down a pipe cannot be replaced by a better one */
-    struct pep_arena arena;
-    struct pep_buffer_writer buffer;
-    struct pep_profile_filter filter = {.thread = NULL};
-    pep_arena_init(&arena, 0);
-    pep_buffer_writer_init(&buffer, &arena);
-    int error = -ENOMEM;
-    struct pep_profile *profile = pep_profile_cpu(&arena, recording.before, recording.hz, &filter);
-    if (profile)
-        error = pep_render_to(&buffer.writer, format_of(recording.path), profile, &arena);
-    if (!error)
-        error = in_place ? write_in_place(buffer.data, buffer.count)
-                         : write_renamed(buffer.data, buffer.count);
-    pep_arena_drop(&arena);
-    if (error)
-        pep_log("%s could not be written: error %d", recording.path, -error);
-    return error;
-}
-
 /* -- the thread that writes ----------------------------------------------------------------- */
 
+static void write_files(bool is_last) {
+    const struct pep_record_file file = {
+        .path = recording.path, .temporary = recording.temporary, .is_last = is_last};
+    struct pep_arena arena;
+    pep_arena_init(&arena, 0);
+    if (recording.hz == 0) {
+        pep_record_write_heap(&file, recording.peak, &arena);
+    } else {
+        struct pep_profile_filter filter = {.thread = NULL};
+        pep_record_write(&file, pep_profile_cpu(&arena, recording.before, recording.hz, &filter),
+                         &arena);
+    }
+    pep_arena_drop(&arena);
+}
+
 static void serve(int upto, bool is_last) {
-    (void)write_file(is_last);
+    write_files(is_last);
     if (is_last)
         pep_store_release(&is_active, 0);
     /* release: pairs with the acquire in ask(); the file is there. */
@@ -238,9 +158,10 @@ static void *run(void *unused) {
         }
         is_last = false;
         (void)pep_os_futex_wait(&wanted, upto, SLICE_NS);
-        pep_cpu_sweep();
+        if (recording.hz != 0)
+            pep_cpu_sweep();
     }
-    if (is_last)
+    if (is_last && recording.hz != 0)
         pep_cpu_end(recording.hz);
     return NULL;
 }
@@ -270,15 +191,18 @@ int pep_record_start(const char *path, uint32_t hz) {
         return error;
     recording.hz = hz;
     pep_arena_init(&recording.arena, 0);
-    recording.before = pep_cpu_snapshot_take(&recording.arena);
-    error = recording.before ? pep_cpu_begin(hz) : -ENOMEM;
-    if (error)
-        goto out;
+    if (hz != 0) {
+        recording.before = pep_cpu_snapshot_take(&recording.arena);
+        error = recording.before ? pep_cpu_begin(hz) : -ENOMEM;
+        if (error)
+            goto out;
+    }
     pep_store_release(&is_active, 1);
     error = start_thread();
     if (error) {
         pep_store_release(&is_active, 0);
-        pep_cpu_end(hz);
+        if (hz != 0)
+            pep_cpu_end(hz);
     }
 out:
     if (error)

@@ -1,5 +1,6 @@
 /*
- * The whole run's CPU profile, written to a file: what `profep-run -o FILE` asks for.
+ * The whole run's CPU profile, or its heap's, written to a file: what `profep-run -o FILE` asks
+ * for.
  *
  * Model:   a window opened at the start and written when the process ends, and every few
  *          seconds before that, so that an end nobody can catch loses little. A thread of its
@@ -19,8 +20,9 @@
 #include "sampler/rt/attrs.h"
 
 /* path may hold %p (pid), %% and %e (program name), and must outlive the recording. The suffix
- * chooses the format: .svg, .html, .txt, .collapsed; anything else is gzip profile.proto. Starts
- * the thread. 0 or -errno. */
+ * chooses the format: .svg, .html, .txt, .collapsed; anything else is gzip profile.proto. hz 0:
+ * the heap's instead of the CPU's, in two files (record_file.h). Starts the thread. 0 or
+ * -errno. */
 int pep_record_start(const char *path, uint32_t hz);
 /* True from a start to the final file. */
 PEP_SIGNAL_SAFE bool pep_record_is_active(void);

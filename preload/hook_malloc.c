@@ -41,7 +41,7 @@ PEP_HOOK_SAFE static inline void *note(void *block) {
 PEP_HOOK_SAFE static void *note_slow(void *block, size_t size) {
     if (block == NULL)
         pep_heap_give_back(size);
-    else if (pep_thread_is_own())
+    else if (pep_thread_is_own() || pep_init_is_starting_own())
         pep_live_map_add((uintptr_t)block);
     else if (!pep_bootstrap_is(block))
         pep_heap_allocated((uintptr_t)block, size);

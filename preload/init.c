@@ -81,7 +81,8 @@ static bool is_recording_wanted(void) {
 }
 
 static void start_recording(void) {
-    int error = pep_record_start(pep_config.output, pep_config.hz);
+    bool is_heap = pep_config.heap == PEP_CONFIG_HEAP_ALL;
+    int error = pep_record_start(pep_config.output, is_heap ? 0 : pep_config.hz);
     if (error)
         pep_log("PROFEP_OUTPUT=%s cannot be recorded: error %d", pep_config.output, -error);
     else
