@@ -1,0 +1,156 @@
+/*
+ * Allocates what it then tells exactly, and waits to be profiled.
+ *
+ *     heap_truth RATE THREADS MEGABYTES
+ *     heap_truth leak MEGABYTES
+ *
+ * The first prints a line for each of three functions: name, objects and bytes allocated, objects
+ * and bytes alive, and the variances of their estimates when one byte in RATE is sampled: a block
+ * of s bytes is taken with p = 1 - exp(-s/RATE), and adds s^2 (1-p)/p to that of the bytes.
+ * The second leaks blocks of 1 KB in each of four functions. "ready" ends both.
+ */
+#include <math.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define CLASSES 3
+#define THREADS_MAX 64
+#define MAILBOX 1024
+
+struct sums {
+    double objects, bytes, objects_variance, bytes_variance;
+};
+
+struct truth {
+    struct sums allocated, live;
+};
+
+struct worker {
+    pthread_t thread;
+    uint64_t random, bytes;
+    struct truth truth[CLASSES];
+};
+
+static double rate;
+static struct worker workers[THREADS_MAX];
+static void *mailbox[MAILBOX];
+static struct {
+    const char *name;
+    double low, high, share; /* of the bytes */
+} classes[CLASSES] = {
+    {"small", 64, 1024, 0.15}, {"medium", 1024, 65536, 0.35}, {"large", 65536, 64 << 20, 0.5}};
+
+#define ALLOCATOR(name) \
+    __attribute__((noinline)) static void *name(size_t size) { \
+        char *block = malloc(size); \
+        if (block == NULL) \
+            abort(); \
+        block[0] = block[size - 1] = 1; \
+        return block; \
+    }
+ALLOCATOR(small)
+ALLOCATOR(medium)
+ALLOCATOR(large)
+ALLOCATOR(leak_one)
+ALLOCATOR(leak_two)
+ALLOCATOR(leak_three)
+ALLOCATOR(leak_four)
+
+static double uniform(struct worker *w) {
+    w->random ^= w->random << 13;
+    w->random ^= w->random >> 7;
+    w->random ^= w->random << 17;
+    return (double)(w->random >> 11) / (double)(1ull << 53);
+}
+
+static void count(struct sums *to, double size) {
+    double p = -expm1(-size / rate);
+    to->objects += 1;
+    to->bytes += size;
+    to->objects_variance += (1 - p) / p;
+    to->bytes_variance += size * size * (1 - p) / p;
+}
+
+static void fill(struct worker *w, int class) {
+    static void *(*volatile const ways[CLASSES])(size_t) = {small, medium, large};
+    double left = (double)w->bytes * classes[class].share;
+    double span = log(classes[class].high / classes[class].low);
+    while (left > 0) {
+        double size = floor(classes[class].low * exp(span * uniform(w)));
+        size = size > left && class == CLASSES - 1 ? left + 1 : size;
+        size = floor(size);
+        void *block = ways[class]((size_t)size);
+        count(&w->truth[class].allocated, size);
+        left -= size;
+        if (uniform(w) < 0.25) {
+            count(&w->truth[class].live, size);
+            continue;
+        }
+        void *other =
+            __atomic_exchange_n(&mailbox[(size_t)(uniform(w) * MAILBOX)], block, __ATOMIC_ACQ_REL);
+        free(other); /* maybe another thread's */
+    }
+}
+
+static void *work(void *argument) {
+    for (int class = 0; class < CLASSES; class ++)
+        fill(argument, class);
+    return NULL;
+}
+
+static void add(struct sums *to, const struct sums *from) {
+    to->objects += from->objects;
+    to->bytes += from->bytes;
+    to->objects_variance += from->objects_variance;
+    to->bytes_variance += from->bytes_variance;
+}
+
+static void tell(int threads) {
+    for (int class = 0; class < CLASSES; class ++) {
+        struct truth sum = {0};
+        for (int i = 0; i < threads; i++) {
+            add(&sum.allocated, &workers[i].truth[class].allocated);
+            add(&sum.live, &workers[i].truth[class].live);
+        }
+        printf("%s %.0f %.0f %.0f %.0f %.6g %.6g %.6g %.6g\n", classes[class].name,
+               sum.allocated.objects, sum.allocated.bytes, sum.live.objects, sum.live.bytes,
+               sum.allocated.objects_variance, sum.allocated.bytes_variance,
+               sum.live.objects_variance, sum.live.bytes_variance);
+    }
+}
+
+static void leak(int megabytes) {
+    static void *(*volatile const ways[4])(size_t) = {leak_one, leak_two, leak_three, leak_four};
+    for (int way = 0; way < 4; way++)
+        for (long i = 0; i < megabytes * 1000l; i++)
+            ways[way](1000);
+}
+
+int main(int arguments_count, char **arguments) {
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    if (arguments_count == 3) {
+        leak(atoi(arguments[2]));
+    } else if (arguments_count == 4) {
+        int threads = atoi(arguments[2]);
+        rate = atof(arguments[1]);
+        for (int i = 0; i < threads && i < THREADS_MAX; i++) {
+            workers[i].random = (uint64_t)(i + 1) * 0x9e3779b97f4a7c15u;
+            workers[i].bytes = strtoull(arguments[3], NULL, 10) * 1000000 / (uint64_t)threads;
+            pthread_create(&workers[i].thread, NULL, work, &workers[i]);
+        }
+        for (int i = 0; i < threads; i++)
+            pthread_join(workers[i].thread, NULL);
+        for (int i = 0; i < MAILBOX; i++)
+            free(mailbox[i]);
+        tell(threads);
+    } else {
+        return 2;
+    }
+    puts("ready");
+    for (;;)
+        pause();
+}
