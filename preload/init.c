@@ -166,6 +166,7 @@ void pep_init_retire(void) {
     pep_init_agent_stop();
     pep_cpu_exec_begin();
     pep_server_unpublish();
+    pep_heap_retire();
     pep_store_release(&is_awake, 0);
     errno = saved_errno;
 }

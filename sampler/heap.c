@@ -86,6 +86,12 @@ void pep_heap_set_unreachable(const char *why) {
     unreachable = why;
 }
 
+/* No lock: whoever holds it may be a thread that the caller will never let run again. */
+void pep_heap_retire(void) {
+    pep_store_release(&pep_heap_settings.is_retired, true);
+    pep_store_release(&pep_heap_floor, (int64_t)0);
+}
+
 static bool count_block(uintptr_t block PEP_UNUSED, enum pep_live what, void *context) {
     *(uint64_t *)context += what != PEP_LIVE_OWN;
     return true;
@@ -111,7 +117,7 @@ static bool is_same(const struct window *a, const struct window *b) {
 /* Writes to in the first place that holds from. */
 static int replace(const struct window *from, const struct window *to) {
     int result = -EBUSY;
-    if (!is_initialised)
+    if (!is_initialised || pep_load_relaxed(&pep_heap_settings.is_retired))
         return -ENOTSUP;
     take_lock();
     for (uint32_t i = 0; i < WINDOWS_MAX && result != 0; i++) {

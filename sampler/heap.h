@@ -56,6 +56,10 @@ void pep_heap_end(uint32_t rate_bytes);
 int pep_heap_begin_probability(double probability);
 void pep_heap_end_probability(double probability);
 
+/* For good, before a filter of system calls that may kill for ours: from here on the hooks make no
+ * system call. What was recorded can be read; the live map goes on. */
+void pep_heap_retire(void);
+
 /* In a forked child: what was recorded stays true (the blocks are there); locks are forgotten. */
 void pep_heap_after_fork_child(void);
 

@@ -46,6 +46,7 @@ struct pep_heap_settings {
     uint32_t rate_bytes;
     float probability;
     bool is_recording_all;
+    bool is_retired; /* nothing is sampled any more */
 };
 extern struct pep_heap_settings pep_heap_settings;
 

@@ -110,6 +110,8 @@ PEP_HOOK_SAFE static struct scratch *take_scratch(uint32_t first) {
  * to see one. */
 PEP_HOOK_SAFE static bool warm_up(void) {
     int seen = pep_load_acquire(&warmth);
+    if (pep_unlikely(pep_load_relaxed(&pep_heap_settings.is_retired)))
+        return false;
     if (pep_likely(seen == WARM))
         return true;
     if (seen == WARMING || !pep_cas_acq_rel(&warmth, &seen, WARMING))
@@ -303,7 +305,8 @@ PEP_HOOK_SAFE static void charge_freed(uint32_t number, uint64_t size_bytes, flo
 }
 
 PEP_HOOK_SAFE static void meet(struct pep_heap_thread *self) {
-    struct pep_thread *thread = pep_thread_self();
+    bool is_retired = pep_load_relaxed(&pep_heap_settings.is_retired);
+    struct pep_thread *thread = is_retired ? NULL : pep_thread_self();
     if (thread == NULL)
         return;
     self->stack = thread->stack;
@@ -392,6 +395,11 @@ PEP_HOOK_SAFE __attribute__((noinline)) void pep_heap_allocated(uintptr_t block,
     if (pep_unlikely(epoch == 0)) {
         self->countdown = 0;
         pep_live_map_keep_early(block);
+        return;
+    }
+    if (pep_unlikely(pep_load_relaxed(&pep_heap_settings.is_retired))) {
+        self->countdown = NEVER;
+        pep_live_map_add(block);
         return;
     }
     int64_t left = self->beyond + self->countdown;

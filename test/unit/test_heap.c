@@ -409,6 +409,20 @@ static void a_forked_child_keeps_what_is_true(void **state) {
     run_threads(2, 2000, STEADY_RATE, 0);
 }
 
+/* Last: there is no way back. */
+static void a_retired_heap_records_nothing_and_keeps_its_map(void **state) {
+    (void)state;
+    assert_int_equal(pep_heap_begin(1), 0);
+    pep_heap_retire();
+    uint64_t samples = PEP_COUNTED(heap_samples);
+    for (uintptr_t i = 0; i < 100; i++)
+        help_allocate(next_base + i * 16, 1 << 20);
+    assert_int_equal(PEP_COUNTED(heap_samples), samples);
+    assert_int_equal(*pep_live_map_place(next_base + 16), PEP_LIVE_BLOCK);
+    assert_int_equal(pep_heap_begin(1), -95);
+    assert_int_equal(pep_heap_begin_probability(1), -95);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(blocks_of_before_the_start_are_known),
@@ -427,6 +441,7 @@ int main(void) {
         cmocka_unit_test(own_blocks_are_told_from_the_hosts),
         cmocka_unit_test(own_threads_always_take_the_slow_way),
         cmocka_unit_test(a_forked_child_keeps_what_is_true),
+        cmocka_unit_test(a_retired_heap_records_nothing_and_keeps_its_map),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
