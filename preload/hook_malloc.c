@@ -12,6 +12,7 @@
  */
 #include <dlfcn.h>
 #include <errno.h>
+#include <link.h>
 #include <malloc.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -267,8 +268,30 @@ static bool is_reached(void) {
     return is_ours;
 }
 
+extern void *operator_new(size_t size) __asm__("_Znwm")
+    __attribute__((weak, visibility("default")));
+
+/* Objects do not overlap, so the one that holds an address has the nearest base below it. The
+ * constructor runs under the loader's lock. */
+static uintptr_t base_below(uintptr_t address) {
+    uintptr_t base = 0;
+    for (const struct link_map *at = _r_debug.r_map; at != NULL; at = at->l_next)
+        if (at->l_addr <= address && at->l_addr > base)
+            base = at->l_addr;
+    return base;
+}
+
+/* Allocators for C++ bring the operators too, and those do not come by malloc. */
+static bool has_operators_of_its_own(void) {
+    return operator_new != NULL &&
+           base_below((uintptr_t)operator_new) == base_below((uintptr_t)real.malloc);
+}
+
 void pep_hook_malloc_init(void) {
     pep_bootstrap_reserve();
+    if (has_operators_of_its_own())
+        pep_heap_set_unreachable("operators new and delete of C++ are those of the allocator that "
+                                 "replaces libc's; malloc and its kin are seen");
     if (!is_reached())
         pep_heap_set_unreachable(
             "the program, or a library before this one, has a malloc of its own");
