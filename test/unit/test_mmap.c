@@ -15,6 +15,7 @@
 #include <cmocka.h>
 
 #include "heap_help.h"
+#include "mmap_help.h"
 #include "sampler/mmap_internal.h"
 #include "sampler/rt/atomics.h"
 #include "sampler/rt/counters.h"
@@ -22,10 +23,6 @@
 #include "sampler/stack_table.h"
 #include "sampler/thread.h"
 
-#define PAGE 4096ul
-#define BASE 0x200000000000ul /* nothing is mapped there; an address is only a number */
-#define FAR 0x300000000000ul
-#define PAGES 4096u
 #define ROUNDS 60000u
 #define LABELS 8u
 #define OWNERS_MAX (2 * ROUNDS)
@@ -56,74 +53,32 @@ bool __wrap_pep_mmap_pieces_insert(struct pep_mmap_pieces *pieces,
     return !has_no_room && __real_pep_mmap_pieces_insert(pieces, piece);
 }
 
-static void add(uintptr_t start, size_t bytes, const char *text) {
-    struct pep_mmap_label label;
-    snprintf(label.text, sizeof label.text, "%s", text);
-    pep_mmap_added(start, bytes, &label);
-}
-
-static void drop(uintptr_t start, size_t bytes) {
-    struct pep_mmap_taken taken;
-    pep_mmap_take(start, bytes, &taken);
-    pep_mmap_drop(&taken);
-}
-
-struct sums {
-    int64_t values[4];
-    uint32_t samples;
-};
-
-/* Since the start, of mappings with that text in their label (NULL: all). */
-static struct sums sums_of(const char *mapping) {
-    struct sums sums = {.samples = 0};
-    struct pep_arena arena;
-    pep_arena_init(&arena, 0);
-    const struct pep_mmap_query query = {.mapping = mapping};
-    const struct pep_profile *profile = pep_profile_mmap(&arena, NULL, &query);
-    assert_non_null(profile);
-    sums.samples = profile->sample_count;
-    for (uint32_t i = 0; i < profile->sample_count; i++)
-        for (int k = 0; k < 4; k++)
-            sums.values[k] += profile->samples[i].values[k];
-    pep_arena_drop(&arena);
-    return sums;
-}
-
-static void clear(void) {
-    for (uintptr_t at = BASE; at < BASE + PAGES * PAGE; at += 8 * PAGE)
-        drop(at, 8 * PAGE);
-    drop(FAR, (size_t)1 << 40);
-    pep_mmap_check();
-    assert_int_equal(sums_of(NULL).values[2], 0);
-    assert_int_equal(sums_of(NULL).values[3], 0);
-}
-
 /* -- first: no memory ----------------------------------------------------------------------- */
 
 static void test_no_memory(void **state) {
     (void)state;
     maps_left = 0;
-    add(BASE, PAGE, "early");
+    help_map(HELP_BASE, HELP_PAGE, "early");
     assert_int_equal(PEP_COUNTED(mmap_missed), 1); /* not even a table of stacks */
     maps_left = -1;
     assert_int_equal(pep_stack_table_init(), 0);
     maps_left = 0;
-    add(BASE, PAGE, "early");
+    help_map(HELP_BASE, HELP_PAGE, "early");
     assert_int_equal(PEP_COUNTED(mmap_full), 1);
     assert_false(pep_mmap_is_used());
-    drop(BASE, PAGE);
+    help_unmap(HELP_BASE, HELP_PAGE);
     maps_left = -1;
-    assert_int_equal(sums_of(NULL).samples, 0);
-    add(BASE, PAGE, "early");
+    assert_int_equal(help_mapped(NULL).samples, 0);
+    help_map(HELP_BASE, HELP_PAGE, "early");
     assert_true(pep_mmap_is_used());
-    assert_int_equal(sums_of("early").values[3], PAGE);
-    clear();
+    assert_int_equal(help_mapped("early").values[3], HELP_PAGE);
+    help_map_clear();
 }
 
 /* -- against a model ------------------------------------------------------------------------ */
 
 static struct {
-    uint32_t owner[PAGES]; /* 0: nobody */
+    uint32_t owner[HELP_PAGES]; /* 0: nobody */
     uint8_t label[OWNERS_MAX];
     uint32_t owners;
     uint64_t mapped[LABELS], calls[LABELS];
@@ -131,7 +86,7 @@ static struct {
 
 static uint32_t new_owner(uint8_t label, uint32_t pages) {
     model.label[++model.owners] = label;
-    model.mapped[label] += pages * PAGE;
+    model.mapped[label] += pages * HELP_PAGE;
     model.calls[label]++;
     return model.owners;
 }
@@ -148,14 +103,15 @@ static void name(char text[16], uint32_t label) {
 /* mremap: to a place that does not overlap the old one, or in place. */
 static void move(uint32_t from, uint32_t old, uint32_t to, uint32_t new) {
     struct pep_mmap_taken taken;
-    uint32_t kept[PAGES];
-    pep_mmap_take(BASE + from * PAGE, old * PAGE, &taken);
+    uint32_t kept[HELP_PAGES];
+    pep_mmap_take(HELP_BASE + from * HELP_PAGE, old * HELP_PAGE, &taken);
     if (taken.has_more || taken.count == 0) { /* a mapping that the kernel would not move */
         pep_mmap_drop(&taken);
         own(from, old, 0);
         return;
     }
-    const struct pep_mmap_move how = {BASE + from * PAGE, BASE + to * PAGE, old * PAGE, new *PAGE};
+    const struct pep_mmap_move how = {HELP_BASE + from * HELP_PAGE, HELP_BASE + to * HELP_PAGE,
+                                      old * HELP_PAGE, new *HELP_PAGE};
     pep_mmap_moved(&taken, &how);
     uint8_t label = 0;
     for (uint32_t i = old; i > 0; i--)
@@ -169,21 +125,21 @@ static void move(uint32_t from, uint32_t old, uint32_t to, uint32_t new) {
 }
 
 static void random_call(uint64_t *seed) {
-    uint32_t from = (uint32_t)(help_random(seed) % (PAGES - 64)), label;
+    uint32_t from = (uint32_t)(help_random(seed) % (HELP_PAGES - 64)), label;
     uint32_t count = 1 + (uint32_t)(help_random(seed) % 32);
     uint32_t other = 1 + (uint32_t)(help_random(seed) % 32);
     struct pep_mmap_taken taken;
     char text[16];
     switch (help_random(seed) % 8) {
     case 0:
-        drop(BASE + from * PAGE, count * PAGE);
+        help_unmap(HELP_BASE + from * HELP_PAGE, count * HELP_PAGE);
         own(from, count, 0);
         break;
     case 1: /* refused */
-        pep_mmap_take(BASE + from * PAGE, count * PAGE, &taken);
+        pep_mmap_take(HELP_BASE + from * HELP_PAGE, count * HELP_PAGE, &taken);
         pep_mmap_put_back(&taken);
         if (taken.has_more) {
-            drop(BASE + from * PAGE, count * PAGE);
+            help_unmap(HELP_BASE + from * HELP_PAGE, count * HELP_PAGE);
             own(from, count, 0);
         }
         break;
@@ -191,12 +147,13 @@ static void random_call(uint64_t *seed) {
         move(from, count, from, other);
         break;
     case 3:
-        move(from, count, from > PAGES / 2 ? from - PAGES / 2 : from + PAGES / 2 - 64, other);
+        move(from, count,
+             from > HELP_PAGES / 2 ? from - HELP_PAGES / 2 : from + HELP_PAGES / 2 - 64, other);
         break;
     default:
         label = (uint32_t)(help_random(seed) % LABELS);
         name(text, label);
-        add(BASE + from * PAGE, count * PAGE, text);
+        help_map(HELP_BASE + from * HELP_PAGE, count * HELP_PAGE, text);
         own(from, count, new_owner((uint8_t)label, count));
     }
 }
@@ -205,18 +162,18 @@ static void compare(void) {
     static uint8_t is_met[OWNERS_MAX];
     memset(is_met, 0, sizeof is_met);
     int64_t bytes[LABELS] = {0}, objects[LABELS] = {0};
-    for (uint32_t i = 0; i < PAGES; i++) {
+    for (uint32_t i = 0; i < HELP_PAGES; i++) {
         uint32_t owner = model.owner[i];
         if (owner == 0)
             continue;
-        bytes[model.label[owner]] += (int64_t)PAGE;
+        bytes[model.label[owner]] += (int64_t)HELP_PAGE;
         objects[model.label[owner]] += !is_met[owner];
         is_met[owner] = 1;
     }
     for (uint32_t i = 0; i < LABELS; i++) {
         char text[16];
         name(text, i);
-        const struct sums sums = sums_of(text);
+        const struct help_mapped sums = help_mapped(text);
         assert_int_equal(sums.values[0], model.calls[i]);
         assert_int_equal(sums.values[1], model.mapped[i]);
         assert_int_equal(sums.values[2], objects[i]);
@@ -237,7 +194,7 @@ static void test_against_model(void **state) {
     compare();
     assert_int_equal(PEP_COUNTED(mmap_full), full);
     assert_int_equal(PEP_COUNTED(mmap_missed), missed);
-    clear();
+    help_map_clear();
 }
 
 /* -- single cases --------------------------------------------------------------------------- */
@@ -266,39 +223,40 @@ static void test_labels(void **state) {
 
 static void grow_break(void) {
     for (uint32_t i = 0; i < 100000; i++)
-        pep_mmap_added(FAR + i * 48ul, 48, NULL);
+        pep_mmap_added(HELP_FAR + i * 48ul, 48, NULL);
 }
 
 static void test_break(void **state) {
     (void)state;
     uint64_t full = PEP_COUNTED(mmap_full);
-    struct sums before = sums_of("[heap]");
+    struct help_mapped before = help_mapped("[heap]");
     grow_break();
-    struct sums sums = sums_of("[heap]");
+    struct help_mapped sums = help_mapped("[heap]");
     assert_int_equal(sums.values[0] - before.values[0], 100000);
     assert_int_equal(sums.values[3], 4800000);
-    drop(FAR + 4000000, 800000);
-    assert_int_equal(sums_of("[heap]").values[3], 4000000);
-    drop(FAR, 4000000);
-    assert_int_equal(sums_of("[heap]").values[2], 0);
+    help_unmap(HELP_FAR + 4000000, 800000);
+    assert_int_equal(help_mapped("[heap]").values[3], 4000000);
+    help_unmap(HELP_FAR, 4000000);
+    assert_int_equal(help_mapped("[heap]").values[2], 0);
     assert_int_equal(PEP_COUNTED(mmap_full), full);
-    clear();
+    help_map_clear();
 }
 
 static void test_window(void **state) {
     (void)state;
     struct pep_arena arena;
     pep_arena_init(&arena, 0);
-    add(FAR, 10 * PAGE, "window");
+    help_map(HELP_FAR, 10 * HELP_PAGE, "window");
     struct pep_mmap_snapshot *before = pep_mmap_snapshot_take(&arena);
-    add(FAR + 100 * PAGE, PAGE, "window-new");
-    drop(FAR, 4 * PAGE);
+    help_map(HELP_FAR + 100 * HELP_PAGE, HELP_PAGE, "window-new");
+    help_unmap(HELP_FAR, 4 * HELP_PAGE);
     struct pep_mmap_query query = {.mapping = "window"};
     const struct pep_profile *profile = pep_profile_mmap(&arena, before, &query);
     assert_non_null(profile);
     assert_true(profile->is_signed && profile->is_exact);
     assert_int_equal(profile->sample_count, 2);
-    const int64_t went[] = {0, 0, 0, -4 * (int64_t)PAGE}, came[] = {1, PAGE, 1, PAGE};
+    const int64_t went[] = {0, 0, 0, -4 * (int64_t)HELP_PAGE},
+                  came[] = {1, HELP_PAGE, 1, HELP_PAGE};
     for (int i = 0; i < 2; i++) {
         const struct pep_sample *sample = &profile->samples[i];
         bool is_new = strcmp(sample->mapping, "window-new") == 0;
@@ -310,36 +268,36 @@ static void test_window(void **state) {
     int64_t left = 0;
     for (uint32_t i = 0; i < profile->sample_count; i++)
         left += profile->samples[i].values[3];
-    assert_int_equal(left, 7 * PAGE);
+    assert_int_equal(left, 7 * HELP_PAGE);
     query.filter.thread = "nobody-of-that-name";
     assert_int_equal(pep_profile_mmap(&arena, before, &query)->sample_count, 0);
     pep_arena_drop(&arena);
-    clear();
+    help_map_clear();
 }
 
 /* Sizes that wrap, and more pieces than can be put back. */
 static void test_edges(void **state) {
     (void)state;
     struct pep_mmap_taken taken;
-    pep_mmap_take(BASE, 0, &taken);
+    pep_mmap_take(HELP_BASE, 0, &taken);
     assert_int_equal(taken.count, 0);
-    pep_mmap_take(BASE, SIZE_MAX - PAGE + 1, &taken);
+    pep_mmap_take(HELP_BASE, SIZE_MAX - HELP_PAGE + 1, &taken);
     assert_int_equal(taken.count, 0);
     for (uint32_t i = 0; i < 40; i++)
-        add(FAR + i * PAGE, PAGE, "edge");
-    pep_mmap_take(FAR, 40 * PAGE, &taken);
+        help_map(HELP_FAR + i * HELP_PAGE, HELP_PAGE, "edge");
+    pep_mmap_take(HELP_FAR, 40 * HELP_PAGE, &taken);
     assert_int_equal(taken.count, PEP_MMAP_TAKEN_MAX);
     assert_true(taken.has_more);
     pep_mmap_put_back(&taken);
-    assert_int_equal(sums_of("edge").values[2], PEP_MMAP_TAKEN_MAX);
-    clear();
+    assert_int_equal(help_mapped("edge").values[2], PEP_MMAP_TAKEN_MAX);
+    help_map_clear();
 }
 
 /* -- losses --------------------------------------------------------------------------------- */
 
 static void call_again(void) {
-    add(FAR + (1ul << 30), PAGE, "nested");
-    drop(BASE, PAGE);
+    help_map(HELP_FAR + (1ul << 30), HELP_PAGE, "nested");
+    help_unmap(HELP_BASE, HELP_PAGE);
 }
 
 /* A signal handler that maps, just when its thread holds the lock. */
@@ -347,11 +305,11 @@ static void test_nested(void **state) {
     (void)state;
     uint64_t missed = PEP_COUNTED(mmap_missed);
     below_lock = call_again;
-    add(BASE, PAGE, "outer");
+    help_map(HELP_BASE, HELP_PAGE, "outer");
     assert_int_equal(PEP_COUNTED(mmap_missed), missed + 2);
-    assert_int_equal(sums_of("outer").values[3], PAGE);
-    assert_int_equal(sums_of("nested").samples, 0);
-    clear();
+    assert_int_equal(help_mapped("outer").values[3], HELP_PAGE);
+    assert_int_equal(help_mapped("nested").samples, 0);
+    help_map_clear();
 }
 
 static int is_held, may_go;
@@ -365,7 +323,7 @@ static void hold(void) {
 static void *holder(void *unused) {
     (void)unused;
     below_lock = hold;
-    add(BASE, PAGE, "held");
+    help_map(HELP_BASE, HELP_PAGE, "held");
     return NULL;
 }
 
@@ -388,52 +346,52 @@ static void test_stopped_holder(void **state) {
     uint64_t missed = PEP_COUNTED(mmap_missed);
     start_holder(&thread);
     for (uint32_t i = 0; i < 1000; i++)
-        add(FAR, PAGE, "kept");
+        help_map(HELP_FAR, HELP_PAGE, "kept");
     assert_int_equal(PEP_COUNTED(mmap_missed), missed + 1000);
     end_holder(thread);
-    assert_int_equal(sums_of("held").values[3], PAGE);
-    add(FAR, PAGE, "kept");
-    assert_int_equal(sums_of("kept").values[0], 1);
-    clear();
+    assert_int_equal(help_mapped("held").values[3], HELP_PAGE);
+    help_map(HELP_FAR, HELP_PAGE, "kept");
+    assert_int_equal(help_mapped("kept").values[0], 1);
+    help_map_clear();
 }
 
 /* The child of a fork below somebody else's lock knows no mappings, and goes on. */
 static void test_fork(void **state) {
     (void)state;
     pthread_t thread;
-    add(FAR, 5 * PAGE, "parent");
+    help_map(HELP_FAR, 5 * HELP_PAGE, "parent");
     start_holder(&thread);
     pid_t pid = fork();
     if (pid == 0) {
         pep_mmap_after_fork_child();
         pep_mmap_check();
-        bool is_empty = sums_of(NULL).values[3] == 0 && sums_of("parent").values[1] > 0;
-        add(FAR, PAGE, "child");
+        bool is_empty = help_mapped(NULL).values[3] == 0 && help_mapped("parent").values[1] > 0;
+        help_map(HELP_FAR, HELP_PAGE, "child");
         pep_mmap_check();
-        _exit(is_empty && sums_of(NULL).values[3] == PAGE ? 0 : 1);
+        _exit(is_empty && help_mapped(NULL).values[3] == HELP_PAGE ? 0 : 1);
     }
     int status;
     end_holder(thread);
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_int_equal(status, 0);
-    assert_int_equal(sums_of("parent").values[3], 5 * PAGE);
+    assert_int_equal(help_mapped("parent").values[3], 5 * HELP_PAGE);
     pep_mmap_after_fork_child(); /* nobody held it: everything stays */
-    assert_int_equal(sums_of("parent").values[3], 5 * PAGE);
-    clear();
+    assert_int_equal(help_mapped("parent").values[3], 5 * HELP_PAGE);
+    help_map_clear();
 }
 
 static void test_no_room_for_pieces(void **state) {
     (void)state;
     uint64_t full = PEP_COUNTED(mmap_full);
-    add(FAR, 3 * PAGE, "roomless");
+    help_map(HELP_FAR, 3 * HELP_PAGE, "roomless");
     has_no_room = true;
-    add(FAR + 8 * PAGE, PAGE, "roomless");
-    drop(FAR + PAGE, PAGE); /* leaves two pieces, and there is room for one */
+    help_map(HELP_FAR + 8 * HELP_PAGE, HELP_PAGE, "roomless");
+    help_unmap(HELP_FAR + HELP_PAGE, HELP_PAGE); /* leaves two pieces, and there is room for one */
     has_no_room = false;
     assert_int_equal(PEP_COUNTED(mmap_full), full + 2);
-    assert_int_equal(sums_of("roomless").values[0], 2);
-    assert_int_equal(sums_of("roomless").values[3], PAGE);
-    clear();
+    assert_int_equal(help_mapped("roomless").values[0], 2);
+    assert_int_equal(help_mapped("roomless").values[3], HELP_PAGE);
+    help_map_clear();
 }
 
 /* Really full: single pages that do not touch. */
@@ -442,24 +400,24 @@ static void test_many_pieces(void **state) {
     uint64_t full = PEP_COUNTED(mmap_full);
     uint32_t count = 2 * PEP_MMAP_MAPPINGS;
     for (uint32_t i = 0; i < count; i++)
-        add(FAR + 2 * i * PAGE, PAGE, "many");
+        help_map(HELP_FAR + 2 * i * HELP_PAGE, HELP_PAGE, "many");
     uint64_t refused = PEP_COUNTED(mmap_full) - full;
     assert_in_range(count - refused, PEP_MMAP_MAPPINGS / 2, PEP_MMAP_MAPPINGS);
-    struct sums sums = sums_of("many");
+    struct help_mapped sums = help_mapped("many");
     assert_int_equal(sums.values[0], count);
     assert_int_equal(sums.values[2], count - refused);
-    clear();
-    add(FAR, PAGE, "many");
-    assert_int_equal(sums_of("many").values[2], 1);
-    clear();
+    help_map_clear();
+    help_map(HELP_FAR, HELP_PAGE, "many");
+    assert_int_equal(help_mapped("many").values[2], 1);
+    help_map_clear();
 }
 
 static void *map_and_unmap(void *number) {
-    uintptr_t start = FAR + ((uintptr_t)number << 36);
+    uintptr_t start = HELP_FAR + ((uintptr_t)number << 36);
     for (uint32_t i = 0; i < 20000; i++) {
-        add(start + (i % 64) * PAGE, PAGE, "threads");
+        help_map(start + (i % 64) * HELP_PAGE, HELP_PAGE, "threads");
         if (i % 3 == 0)
-            drop(start + (i % 61) * PAGE, 2 * PAGE);
+            help_unmap(start + (i % 61) * HELP_PAGE, 2 * HELP_PAGE);
     }
     return NULL;
 }
@@ -474,9 +432,9 @@ static void test_threads(void **state) {
         assert_int_equal(pthread_join(threads[i], NULL), 0);
     pep_mmap_check();
     missed = PEP_COUNTED(mmap_missed) - missed;
-    int64_t calls = sums_of("threads").values[0];
+    int64_t calls = help_mapped("threads").values[0];
     assert_in_range(calls, 160000 - (int64_t)missed, 160000);
-    clear();
+    help_map_clear();
 }
 
 /* Last: these stay full. */
@@ -484,7 +442,7 @@ __attribute__((noinline)) static void add_from(uint32_t depth, const char *text)
     if (depth > 0)
         add_from(depth - 1, text);
     else
-        add(FAR, PAGE, text);
+        help_map(HELP_FAR, HELP_PAGE, text);
     __asm__ volatile("" ::: "memory");
 }
 
@@ -494,7 +452,7 @@ static void test_full_tables(void **state) {
     char text[32];
     for (uint32_t i = 0; i < PEP_MMAP_LABELS; i++) {
         snprintf(text, sizeof text, "label-%u", (unsigned)i);
-        add(FAR, PAGE, text);
+        help_map(HELP_FAR, HELP_PAGE, text);
     }
     assert_true(PEP_COUNTED(mmap_full) > full); /* the last ones have none */
     full = PEP_COUNTED(mmap_full);
@@ -504,8 +462,8 @@ static void test_full_tables(void **state) {
     }
     assert_true(PEP_COUNTED(mmap_full) > full);
     assert_int_equal(pep_mmap_cell_count(), PEP_MMAP_CELLS);
-    assert_int_equal(sums_of(NULL).values[3], PAGE);
-    clear();
+    assert_int_equal(help_mapped(NULL).values[3], HELP_PAGE);
+    help_map_clear();
 }
 
 int main(void) {
