@@ -19,6 +19,7 @@
 #include "sampler/rt/atomics.h"
 #include "sampler/rt/counters.h"
 #include "sampler/rt/os.h"
+#include "sampler/rt/table.h"
 #include "sampler/thread.h"
 
 #define STACK_BYTES (256u << 10)
@@ -36,6 +37,7 @@ struct slot {
     struct pep_wire *wire;
     const struct pep_service *service;
     uid_t euid;
+    bool is_apart; /* of the host's table of descriptors */
     uint64_t since_ns;
 };
 
@@ -222,6 +224,8 @@ static void free_slot(struct slot *slot) {
 static void *run(void *argument) {
     struct slot *slot = argument;
     pep_thread_become_own();
+    if (slot->is_apart)
+        pep_table_inherit();
     serve(slot);
     free_slot(slot);
     return NULL;
@@ -306,6 +310,7 @@ void pep_connection_start(struct pep_fd fd, const struct pep_service *service, u
     slot->wire = wire;
     slot->service = service;
     slot->euid = euid;
+    slot->is_apart = pep_table_is_apart();
     slot->since_ns = pep_os_clock_ns(CLOCK_MONOTONIC);
     pep_store_release(&slot->state, READING);
     unlock_slot(slot);

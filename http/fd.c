@@ -6,6 +6,13 @@
 #include <sys/stat.h>
 
 #include "sampler/rt/os.h"
+#include "sampler/rt/table.h"
+
+static bool is_table_apart; /* what pep_fd_take took since lies in a table of our own */
+
+void pep_fd_set_apart(bool is_apart) {
+    is_table_apart = is_apart;
+}
 
 /* Close to the top of what select(2) could still hold, but clear of the low numbers that a host
  * counts on getting (open after close(0), "close everything from 3"). */
@@ -48,7 +55,7 @@ struct pep_fd pep_fd_take(int number) {
     struct pep_fd fd = PEP_FD_NONE;
     if (number < 0)
         return fd;
-    fd.number = number < PEP_FD_FLOOR ? move_high(number) : number;
+    fd.number = number < PEP_FD_FLOOR && !is_table_apart ? move_high(number) : number;
     if (!identify(fd.number, &fd)) {
         pep_os_close(fd.number);
         fd.number = -1;
@@ -69,8 +76,14 @@ struct pep_fd pep_fd_copy(const struct pep_fd *fd) {
 
 bool pep_fd_is_ours(const struct pep_fd *fd) {
     struct pep_fd now;
+    if (is_table_apart)
+        return fd->number >= 0 && pep_table_is_apart();
     return fd->number >= 0 && identify(fd->number, &now) && now.device == fd->device &&
            now.inode == fd->inode;
+}
+
+bool pep_fd_is_held(const struct pep_fd *fd) {
+    return is_table_apart ? fd->number >= 0 : pep_fd_is_ours(fd);
 }
 
 void pep_fd_drop(struct pep_fd *fd) {

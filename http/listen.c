@@ -199,6 +199,6 @@ void pep_listen_url(const struct pep_listen *where, char *to, size_t size_bytes)
 }
 
 void pep_listen_unlink(const struct pep_listen *where, const struct pep_fd *fd) {
-    if (where->family == AF_UNIX && pep_fd_is_ours(fd))
+    if (where->family == AF_UNIX && pep_fd_is_held(fd))
         unlink(where->address.path.sun_path);
 }

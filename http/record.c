@@ -17,6 +17,7 @@
 #include "sampler/rt/atomics.h"
 #include "sampler/rt/log.h"
 #include "sampler/rt/os.h"
+#include "sampler/rt/table.h"
 #include "sampler/thread.h"
 
 #define SLICE_NS 100000000ull             /* between two sweeps */
@@ -141,6 +142,7 @@ static void serve(int upto, bool is_last) {
 static void *run(void *unused) {
     (void)unused;
     pep_thread_become_own();
+    (void)pep_table_leave();
     pep_store_release(&writer_tid, pep_os_gettid());
     (void)pep_os_prctl(PR_SET_NAME, (unsigned long)"profep-record", 0, 0, 0);
     uint64_t next_ns = pep_os_clock_ns(CLOCK_MONOTONIC) + CHECKPOINT_NS;

@@ -31,7 +31,7 @@ static int open_dir(const char *path) {
 static void make_absolute(int fd, char *path) {
     char link[40];
     char found[PATH_MAX];
-    snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+    snprintf(link, sizeof(link), "/proc/thread-self/fd/%d", fd);
     ssize_t count = readlink(link, found, sizeof(found) - 1);
     if (path[0] != '/' && count > 0) {
         found[count] = '\0';

@@ -2,10 +2,12 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -18,6 +20,7 @@
 #include "sampler/rt/counters.h"
 #include "sampler/rt/log.h"
 #include "sampler/rt/os.h"
+#include "sampler/rt/table.h"
 #include "sampler/thread.h"
 
 #define STOP_NS 50000000ull
@@ -27,6 +30,8 @@
 #define SETTLE_NS \
     2000000ull /* a program that ends sooner pays for a thread, not for a listener \
                 */
+/* Sent to the listening thread alone, which blocks it and hears of it by a descriptor. */
+#define WAKE_SIGNAL SIGWINCH
 /* Without a free descriptor accept(2) leaves the client in the queue and poll(2) returns at once;
  * so it is with a filter of system calls. This pause is what keeps the loop from spinning. */
 #define STARVED_NS 100000000ull
@@ -43,12 +48,16 @@ static struct {
     char host[PEP_LISTEN_URL_BYTES];
     char target[PEP_LISTEN_URL_BYTES];
     char runtime_dir[512];
+    struct pep_fd waker; /* where WAKE_SIGNAL is heard */
     pthread_t thread;
+    pthread_t listening; /* a second one, when the table of descriptors is our own */
+    int is_listening;    /* it was made */
+    int listening_tid;   /* it may be woken */
     int pid; /* of the process that started it: a forked child without our handler is not it */
     int is_stopping; /* a futex word */
     int is_started, is_up;
     int is_ended; /* a futex word: the thread's last */
-} server = {.listener = {.number = -1}, .spare = {.number = -1}};
+} server = {.listener = {.number = -1}, .spare = {.number = -1}, .waker = {.number = -1}};
 
 bool pep_server_listen_is_valid(const char *text) {
     struct pep_listen where;
@@ -165,8 +174,9 @@ static void accept_forever(void) {
     open_until_done();
     while (!is_stopping()) {
         struct pollfd poll_fds[] = {{.fd = server.listener.number, .events = POLLIN},
-                                    {.fd = server.spare.number, .events = POLLIN}};
-        if (poll(poll_fds, 2, -1) < 0) {
+                                    {.fd = server.spare.number, .events = POLLIN},
+                                    {.fd = server.waker.number, .events = POLLIN}};
+        if (poll(poll_fds, 3, -1) < 0) {
             if (errno != EINTR)
                 pause_ns(STARVED_NS);
             continue;
@@ -179,6 +189,37 @@ static void accept_forever(void) {
     }
 }
 
+static void open_waker(void) {
+    const uint64_t set = 1ull << (WAKE_SIGNAL - 1);
+    long number = pep_os_call6(SYS_signalfd4, -1, (long)&set, sizeof(set), SOCK_CLOEXEC, 0, 0);
+    server.waker = pep_fd_take((int)number);
+    /* release: pairs with acquire in wake_thread; the fence: then is_stopping is looked at */
+    pep_store_release(&server.listening_tid, server.waker.number >= 0 ? pep_os_gettid() : 0);
+    pep_fence_seq_cst();
+}
+
+/* The listener and all connections, out of the host's reach. Where the kernel refuses, they live
+ * among the host's descriptors. */
+static void *listen_apart(void *argument PEP_UNUSED) {
+    pep_thread_become_own();
+    pep_os_prctl(PR_SET_NAME, (unsigned long)"profep-http", 0, 0, 0);
+    bool is_apart = pep_table_leave();
+    if (is_apart) {
+        pep_fd_set_apart(true);
+        open_waker();
+    }
+    accept_forever();
+    if (is_apart) {
+        pep_store_release(&server.listening_tid, 0);
+        pep_connections_stop(STOP_NS - JOIN_NS);
+        pep_fd_drop(&server.listener);
+        pep_fd_drop(&server.spare);
+        pep_fd_drop(&server.waker);
+    }
+    pep_table_serve_end();
+    return NULL;
+}
+
 static void *run(void *argument PEP_UNUSED) {
     pep_thread_become_own();
     pep_os_prctl(PR_SET_NAME, (unsigned long)"profep", 0, 0, 0);
@@ -186,13 +227,15 @@ static void *run(void *argument PEP_UNUSED) {
     if (delay_ns < SETTLE_NS)
         delay_ns = SETTLE_NS;
     uint64_t deadline_ns = pep_os_clock_ns(CLOCK_MONOTONIC) + delay_ns;
-    while (!is_stopping()) {
-        uint64_t now_ns = pep_os_clock_ns(CLOCK_MONOTONIC);
-        if (now_ns >= deadline_ns)
-            break;
-        pause_ns(deadline_ns - now_ns);
+    pep_table_serve(deadline_ns);
+    if (!is_stopping() && server.options.is_apart &&
+        pep_connection_thread(listen_apart, NULL, &server.listening) == 0) {
+        pep_store_release(&server.is_listening, 1);
+        pep_table_serve(0);
+        pthread_join(server.listening, NULL);
+    } else {
+        accept_forever();
     }
-    accept_forever();
     /* release: pairs with acquire in join_thread */
     pep_store_release(&server.is_ended, 1);
     pep_os_futex_wake(&server.is_ended, 1);
@@ -201,7 +244,13 @@ static void *run(void *argument PEP_UNUSED) {
 
 /* The listening thread sleeps in poll(2) for good: shutting the listener down wakes it. */
 static void wake_thread(void) {
-    pep_os_futex_wake(&server.is_stopping, 1);
+    pep_os_futex_wake(&server.is_stopping, INT_MAX);
+    pep_fence_seq_cst(); /* pairs with open_waker: it sees is_stopping, or we its thread */
+    int listening = pep_load_acquire(&server.listening_tid);
+    if (listening != 0)
+        (void)pep_os_call6(SYS_tgkill, pep_os_getpid(), listening, WAKE_SIGNAL, 0, 0, 0);
+    else if (!pep_load_acquire(&server.is_listening))
+        pep_table_serve_end();
     if (!pep_load_acquire(&server.is_up))
         return;
     struct pep_fd *fd = pep_fd_is_ours(&server.listener) ? &server.listener : &server.spare;
@@ -227,6 +276,8 @@ static bool finish_stop(uint64_t deadline_ns) {
         return false;
     pep_fd_drop(&server.listener);
     pep_fd_drop(&server.spare);
+    pep_fd_set_apart(false);
+    server.is_listening = 0;
     pep_connections_resume();
     server.is_started = 0;
     pep_store_release(&server.is_up, 0);
@@ -255,7 +306,8 @@ int pep_server_start(const struct pep_server_options *options) {
     has_environment = true;
     server.is_started = 1;
     server.pid = pep_os_getpid();
-    server.is_ended = 0;
+    server.is_ended = server.is_listening = server.listening_tid = 0;
+    pep_table_serve_anew();
     int error = pep_connection_thread(run, NULL, &server.thread);
     if (error)
         server.is_started = 0;
@@ -293,6 +345,8 @@ void pep_server_after_fork_child(void) {
     pep_on_allocs_after_fork_child();
     pep_fd_drop(&server.listener);
     pep_fd_drop(&server.spare);
+    pep_fd_drop(&server.waker);
+    pep_fd_set_apart(false);
     server.runfile.path[0] = '\0';
     server.url[0] = '\0';
     server.is_started = server.is_up = server.is_stopping = 0;

@@ -26,6 +26,7 @@ struct pep_server_options {
     const char *allow_origin; /* extra Origins, comma separated, NULL: none */
     uint32_t hz;              /* default rate of CPU profiles */
     uint64_t delay_ns;        /* open the listener only when the process is this old */
+    bool is_apart;            /* with a table of descriptors that the host cannot reach */
     const char *(*describe)(void); /* JSON object text for /debug/profep "config", or NULL */
 };
 

@@ -68,6 +68,7 @@ static void start_server(void) {
                                          .allow_host = pep_config.allow_host,
                                          .allow_origin = pep_config.allow_origin,
                                          .hz = pep_config.hz,
+                                         .is_apart = true,
                                          .delay_ns = is_descendant ? CHILD_DELAY_NS : 0,
                                          .describe = pep_config_describe};
     int error = pep_server_start(&options);

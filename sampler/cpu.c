@@ -11,6 +11,7 @@
 #include "sampler/modules.h"
 #include "sampler/rt/atomics.h"
 #include "sampler/rt/counters.h"
+#include "sampler/rt/table.h"
 #include "sampler/stack_table.h"
 #include "sampler/unwind.h"
 
@@ -215,9 +216,16 @@ PEP_HOOK_SAFE void pep_cpu_exec_failed(void) {
     pep_cpu_thread_enter(thread);
 }
 
-static void disarm_all(void) {
+/* Events of perf live in the host's table of descriptors: rt/table.h. */
+static void disarm_all_here(void *unused) {
+    (void)unused;
     for (uint32_t i = 0; i < pep_threads_limit(); i++)
         disarm_thread(pep_thread_at(i), false);
+}
+
+static void disarm_all(void) {
+    if (!pep_table_run(disarm_all_here, NULL))
+        disarm_all_here(NULL);
 }
 
 /* Calls pep_thread_adopt for every task of this process and marks it seen. */
@@ -245,7 +253,8 @@ static void adopt_tasks(void) {
 }
 
 /* After adopt_tasks: arms, and frees what threads left that ended by a raw system call. */
-static void visit_slots(bool is_anew) {
+static void visit_slots_here(void *argument) {
+    bool is_anew = *(bool *)argument;
     for (uint32_t i = 0; i < pep_threads_limit(); i++) {
         struct pep_thread *thread = pep_thread_at(i);
         int tid = pep_load_acquire(&thread->tid);
@@ -257,6 +266,11 @@ static void visit_slots(bool is_anew) {
         else
             arm_thread(thread, is_anew);
     }
+}
+
+static void visit_slots(bool is_anew) {
+    if (!pep_table_run(visit_slots_here, &is_anew))
+        visit_slots_here(&is_anew);
 }
 
 static void visit_threads(bool is_anew) {

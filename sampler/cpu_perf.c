@@ -21,6 +21,7 @@
 #include "sampler/rt/atomics.h"
 #include "sampler/rt/attrs.h"
 #include "sampler/rt/counters.h"
+#include "sampler/rt/table.h"
 
 #define FD_LOWEST 100   /* below lie the numbers that shells and inetd hand around */
 #define FD_WINDOW 16384 /* the kernel's table grows to the highest number: 128 KiB here */
@@ -87,6 +88,13 @@ PEP_HOOK_SAFE static const char *lasting_refusal(int error) {
     }
 }
 
+/* The host may have closed our descriptor and got its number back for something of its own: the
+ * kernel's id of the event tells. All anonymous inodes are one, so fstat(2) would not. */
+PEP_HOOK_SAFE static bool is_still_ours(int fd, uint64_t id) {
+    uint64_t found = 0;
+    return pep_os_ioctl(fd, PERF_EVENT_IOC_ID, (long)&found) == 0 && found == id;
+}
+
 PEP_HOOK_SAFE static int open_event(int tid, uint64_t delay_ns) {
     struct perf_event_attr attr;
     pep_zero(&attr, sizeof attr);
@@ -99,9 +107,14 @@ PEP_HOOK_SAFE static int open_event(int tid, uint64_t delay_ns) {
     int low = pep_os_perf_event_open(&attr, tid, -1, -1, PERF_FLAG_FD_CLOEXEC);
     if (low < 0)
         return low;
+    uint64_t low_id = 0, id = 1;
+    pep_os_ioctl(low, PERF_EVENT_IOC_ID, (long)&low_id);
     int fd = pep_os_fcntl(low, F_DUPFD_CLOEXEC, (long)fd_base);
-    pep_os_close(low);
-    if (fd >= FD_MAP_SIZE) {
+    if (fd >= 0 && pep_os_ioctl(fd, PERF_EVENT_IOC_ID, (long)&id) < 0)
+        id = 0; /* another file had taken the number by then */
+    if (low_id != 0 && is_still_ours(low, low_id))
+        pep_os_close(low);
+    if (fd >= 0 && (fd >= FD_MAP_SIZE || id != low_id)) {
         pep_os_close(fd);
         fd = -EMFILE;
     }
@@ -121,6 +134,8 @@ PEP_HOOK_SAFE static int direct_signal(int fd, int tid, uint64_t *id) {
 }
 
 PEP_HOOK_SAFE int pep_cpu_perf_arm(struct pep_thread *thread, uint64_t delay_ns) {
+    if (pep_table_is_apart())
+        return -EBADF; /* the thread could not use the descriptor */
     if (pep_add_relaxed(&pep_cpu.perfs, 1) >= pep_load_relaxed(&pep_cpu.perfs_max)) {
         pep_sub_relaxed(&pep_cpu.perfs, 1);
         return -EMFILE;
@@ -153,13 +168,6 @@ PEP_HOOK_SAFE int pep_cpu_perf_arm(struct pep_thread *thread, uint64_t delay_ns)
     return 0;
 }
 
-/* The host may have closed our descriptor and got its number back for something of its own: the
- * kernel's id of the event tells. All anonymous inodes are one, so fstat(2) would not. */
-PEP_HOOK_SAFE static bool is_still_ours(int fd, uint64_t id) {
-    uint64_t found = 0;
-    return pep_os_ioctl(fd, PERF_EVENT_IOC_ID, (long)&found) == 0 && found == id;
-}
-
 PEP_HOOK_SAFE void pep_cpu_perf_disarm(struct pep_thread *thread) {
     int fd = thread->perf_fd;
     thread->perf_fd = -1;
@@ -167,7 +175,7 @@ PEP_HOOK_SAFE void pep_cpu_perf_disarm(struct pep_thread *thread) {
     pep_sub_relaxed(&pep_cpu.perfs, 1);
     if (pep_load_relaxed(&fd_slots[fd]) == pep_thread_index(thread) + 1)
         pep_store_release(&fd_slots[fd], 0);
-    if (is_still_ours(fd, thread->perf_id))
+    if (!pep_table_is_apart() && is_still_ours(fd, thread->perf_id))
         pep_os_close(fd);
     else
         PEP_COUNT(fd_lost, 1);

@@ -18,6 +18,10 @@ void pep_log_init(const char *target) {
     log_target = target != NULL && target[0] != '\0' ? target : NULL;
 }
 
+int pep_log_is_stderr(void) {
+    return log_target != NULL && strcmp(log_target, "stderr") == 0;
+}
+
 /* True while this second still has room; two threads at the border may write a line more. */
 static int has_room(void) {
     static uint64_t second;
@@ -43,7 +47,7 @@ void pep_log(const char *format, ...) {
         return;
     size_t count = strlen(line);
     line[count++] = '\n';
-    if (strcmp(log_target, "stderr") == 0) {
+    if (pep_log_is_stderr()) {
         pep_os_write(2, line, count);
         return;
     }

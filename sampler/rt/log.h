@@ -15,6 +15,8 @@
 
 /* "stderr", a path, or NULL for silence. The text must live for ever. */
 void pep_log_init(const char *target);
+/* True: descriptor 2 is what is written to. */
+int pep_log_is_stderr(void);
 void pep_log(const char *format, ...) PEP_PRINTF(1, 2);
 
 #endif

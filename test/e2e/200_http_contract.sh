@@ -143,10 +143,10 @@ switches() {
         [ "$(cat "$task/comm")" != profep ] || grep voluntary "$task/status" | tr -s '\t\n' ' '
     done
 }
-is "idle: one thread more" "$(find "/proc/$HOST_PID/task" -mindepth 1 -maxdepth 1 | wc -l)" 2
+is "idle: two threads more" "$(find "/proc/$HOST_PID/task" -mindepth 1 -maxdepth 1 | wc -l)" 3
 BEFORE=$(switches)
 sleep 2
-is "idle: that thread sleeps" "$(switches)" "$BEFORE"
+is "idle: they sleep" "$(switches)" "$BEFORE"
 is "no descriptor of ours below 100" \
     "$(find "/proc/$HOST_PID/fd" -lname 'socket:*' -name '[0-9]' -o -lname 'socket:*' \
         -name '[0-9][0-9]' | wc -l)" 0
