@@ -3,7 +3,7 @@
 # themselves are what they are without us.
 # shellcheck source=test/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
-needs go curl /usr/bin/python3
+needs go curl jq /usr/bin/python3
 
 steps="plain part over reserved file=/etc/passwd grow shrink break unbreak refused"
 
@@ -102,6 +102,22 @@ host_stop -TERM
 # shellcheck disable=SC2086
 is "bare, the steps say the same" "$(timeout 20 "$PROGS/mapper" $steps </dev/null 2>&1 &
     echo $! >"$TMP/bare.pid"; within 10 true; sleep 0.5; kill "$(cat "$TMP/bare.pid")")" mapped
+
+# Eight threads at once: the sum is the program's own, or what was missed is told.
+for how in quiet signals; do
+    host "$PROGS/map_storm" "$how"
+    check "storm, $how: ends" within 60 grep -q '^left' "$TMP/host.out"
+    left=$(sed -n 's/^left //p' "$TMP/host.out")
+    missed=$(curl -s "$URL/debug/profep" | jq '.counters.mmap_missed.value')
+    note "$how: $left bytes left, $missed calls missed"
+    if [ "$missed" = 0 ]; then
+        is "storm, $how: every byte is known" "$(tagged '[anon]')" "$left"
+    else
+        matches "storm, $how: what was missed is told" "$(curl -s "$URL/debug/pprof/mmap?debug=1")" \
+            "^# $missed calls that map"
+    fi
+    host_stop -TERM
+done
 
 # Allocators that map from inside malloc, holding their locks.
 many='import time; x = [bytearray(1000000) for i in range(64)]; time.sleep(60)'
