@@ -6,8 +6,9 @@
  *   build   10^6 blocks of 16..128 bytes made, then freed: ns a block
  *   churn   10^5 blocks of 16..1024 bytes, one at random replaced by another: ns a replacement
  *   deep    the pair below 20 frames, for recording everything
+ *   soak    10^8 replacements as in churn, once; only when asked for
  *
- * An argument chooses the rows that begin so.
+ * An argument chooses the rows that begin so, a second one divides the counts, for slow company.
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -21,6 +22,9 @@
 #define BLOCKS 1000000
 #define LIVE 100000
 #define REPLACED 1000000
+#define SOAKED 100000000l
+
+static long divisor = 1;
 
 static void *blocks[BLOCKS];
 static uint32_t sizes[BLOCKS];
@@ -46,35 +50,45 @@ static void *used(void *block) {
 
 static double pair(void) {
     double start = now_ns();
-    for (int i = 0; i < PAIRS; i++)
+    long count = PAIRS / divisor;
+    for (long i = 0; i < count; i++)
         free(used(malloc(64)));
-    return (now_ns() - start) / PAIRS;
+    return (now_ns() - start) / (double)count;
 }
 
 static double build(void) {
-    for (int i = 0; i < BLOCKS; i++)
+    long count = BLOCKS / divisor;
+    for (long i = 0; i < count; i++)
         sizes[i] = 16 + (uint32_t)(next_random() % 113);
     double start = now_ns();
-    for (int i = 0; i < BLOCKS; i++)
+    for (long i = 0; i < count; i++)
         blocks[i] = used(malloc(sizes[i]));
-    for (int i = 0; i < BLOCKS; i++)
+    for (long i = 0; i < count; i++)
         free(blocks[i]);
-    return (now_ns() - start) / BLOCKS;
+    return (now_ns() - start) / (double)count;
 }
 
-static double churn(void) {
+static double replace(long count) {
     for (int i = 0; i < LIVE; i++)
         blocks[i] = used(malloc(16 + next_random() % 1009));
     double start = now_ns();
-    for (int i = 0; i < REPLACED; i++) {
+    for (long i = 0; i < count; i++) {
         uint64_t r = next_random();
         free(blocks[r % LIVE]);
         blocks[r % LIVE] = used(malloc(16 + (r >> 32) % 1009));
     }
-    double took = (now_ns() - start) / REPLACED;
+    double took = (now_ns() - start) / (double)count;
     for (int i = 0; i < LIVE; i++)
         free(blocks[i]);
     return took;
+}
+
+static double churn(void) {
+    return replace(REPLACED / divisor);
+}
+
+static double soak(void) {
+    return replace(SOAKED / divisor);
 }
 
 __attribute__((noinline)) static double below(int frames) {
@@ -84,9 +98,10 @@ __attribute__((noinline)) static double below(int frames) {
         return took;
     }
     double start = now_ns();
-    for (int i = 0; i < DEEP_PAIRS; i++)
+    long count = DEEP_PAIRS / divisor;
+    for (long i = 0; i < count; i++)
         free(used(malloc(64)));
-    return (now_ns() - start) / DEEP_PAIRS;
+    return (now_ns() - start) / (double)count;
 }
 
 static double deep(void) {
@@ -102,15 +117,24 @@ int main(int argc, char **argv) {
     static const struct {
         const char *name;
         double (*run)(void);
-    } rows[] = {{"pair", pair}, {"build", build}, {"churn", churn}, {"deep", deep}};
+        int runs; /* 0: only when asked for, once */
+    } rows[] = {{"pair", pair, RUNS},
+                {"build", build, RUNS},
+                {"churn", churn, RUNS},
+                {"deep", deep, RUNS},
+                {"soak", soak, 0}};
+    if (argc > 2 && atol(argv[2]) > 0)
+        divisor = atol(argv[2]);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         double took[RUNS];
-        if (argc > 1 && strncmp(rows[i].name, argv[1], strlen(argv[1])) != 0)
+        int runs = rows[i].runs;
+        if (argc > 1 ? strncmp(rows[i].name, argv[1], strlen(argv[1])) != 0 : runs == 0)
             continue;
-        for (int run = 0; run < RUNS; run++)
+        runs = runs == 0 ? 1 : runs;
+        for (int run = 0; run < runs; run++)
             took[run] = rows[i].run();
-        qsort(took, RUNS, sizeof took[0], compare);
-        printf("%-6s %7.2f ns best %7.2f ns median\n", rows[i].name, took[0], took[RUNS / 2]);
+        qsort(took, (size_t)runs, sizeof took[0], compare);
+        printf("%-6s %7.2f ns best %7.2f ns median\n", rows[i].name, took[0], took[runs / 2]);
     }
     return 0;
 }
