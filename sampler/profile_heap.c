@@ -120,6 +120,21 @@ static struct shown difference(const struct shown *now, const struct shown *befo
     return d;
 }
 
+/* The average block of a cell since the start. Readers that keep differences take a changed label
+ * for another stack, so where sizes differ it is told in steps of a quarter of a power of two. */
+static uint64_t average_block(const struct reading *reading) {
+    uint64_t objects = (uint64_t)objects_of(&reading->allocated, true);
+    uint64_t bytes = (uint64_t)bytes_of(&reading->allocated, true);
+    if (objects == 0)
+        return 0;
+    uint64_t average = bytes / objects, step = 1;
+    if (bytes % objects == 0)
+        return average;
+    while (average / step >= 8)
+        step *= 2;
+    return average / step * step;
+}
+
 static bool fill_sample(struct pep_sample *sample, uint32_t number,
                         const struct pep_heap_snapshot *before,
                         const struct pep_heap_query *query) {
@@ -141,10 +156,7 @@ static bool fill_sample(struct pep_sample *sample, uint32_t number,
         .pcs = stack->pcs,
         .pc_count = stack->count,
         .values = {now.alloc_objects, now.alloc_bytes, now.inuse_objects, now.inuse_bytes}};
-    if (now.alloc_objects > 0)
-        sample->bytes_label = (uint64_t)(now.alloc_bytes / now.alloc_objects);
-    else if (now.inuse_objects > 0)
-        sample->bytes_label = (uint64_t)(now.inuse_bytes / now.inuse_objects);
+    sample->bytes_label = average_block(&reading);
     return now.alloc_objects != 0 || now.alloc_bytes != 0 || now.inuse_objects != 0 ||
            now.inuse_bytes != 0;
 }

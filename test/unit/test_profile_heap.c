@@ -160,6 +160,19 @@ static void types_and_names_are_those_that_readers_know(void **state) {
     pep_heap_set_unreachable(NULL);
 }
 
+/* Of blocks that differ the label says little, so that it stays what it is: 107 is told as 96. */
+static void the_average_block_is_told_in_steps(void **state) {
+    (void)state;
+    struct pep_heap_snapshot *before = pep_heap_snapshot_take(&arena);
+    uintptr_t blocks[10];
+    for (int i = 0; i < 10; i++)
+        blocks[i] = allocate_here(i == 0 ? 173 : 100);
+    const struct pep_profile *profile = take(before, (struct pep_heap_query){0});
+    assert_int_equal(find(profile, allocate_here)->bytes_label, 96);
+    for (int i = 0; i < 10; i++)
+        help_free(blocks[i]);
+}
+
 static void blocks_are_charged_to_their_stacks(void **state) {
     (void)state;
     struct pep_heap_snapshot *before = pep_heap_snapshot_take(&arena);
@@ -318,6 +331,7 @@ int main(void) {
         TEST(a_heap_that_gets_no_memory_stays_off),
         TEST(types_and_names_are_those_that_readers_know),
         TEST(blocks_are_charged_to_their_stacks),
+        TEST(the_average_block_is_told_in_steps),
         TEST(a_difference_may_be_negative_or_absolute),
         TEST(stacks_born_in_a_window_are_whole),
         TEST(raw_values_are_not_weighed),
