@@ -280,7 +280,10 @@ static void watch_heap(void) {
     int error = pep_heap_init(&heap);
     if (error)
         pep_log("the heap is not sampled: error %d", -error);
-    pep_hook_mmap_init();
+    if (is_on)
+        pep_hook_mmap_init();
+    else
+        pep_mmap_set_unreachable("PROFEP_HEAP is off");
 }
 
 static int wake(void) {

@@ -197,12 +197,13 @@ static void fill_comments(struct pep_arena *arena, struct pep_profile *profile,
     profile->comments = pep_arena_array(arena, COMMENTS_MAX, sizeof *profile->comments);
     if (profile->comments == NULL)
         return;
-    add_comment(profile, "Every mmap, munmap, mremap, brk and sbrk of the program and its "
-                         "libraries is recorded; bytes are address space, touched or not.");
-    add_comment(profile, "Not seen: what libc maps for itself (malloc's memory, stacks of threads) "
-                         "and what the loader maps.");
     if (unreachable != NULL)
         add_comment(profile, pep_arena_printf(arena, "Mappings are not seen: %s.", unreachable));
+    else
+        add_comment(profile, "Every mmap, munmap, mremap, brk and sbrk of the program and its "
+                             "libraries is recorded; bytes are address space, touched or not.");
+    add_comment(profile, "Not seen: what libc maps for itself (malloc's memory, stacks of threads) "
+                         "and what the loader maps.");
     add_cover(arena, profile, before);
     add_losses(arena, profile);
 }

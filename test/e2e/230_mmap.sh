@@ -103,6 +103,13 @@ host_stop -TERM
 is "bare, the steps say the same" "$(timeout 20 "$PROGS/mapper" $steps </dev/null 2>&1 &
     echo $! >"$TMP/bare.pid"; within 10 true; sleep 0.5; kill "$(cat "$TMP/bare.pid")")" mapped
 
+# Off is off, and says so.
+host PROFEP_HEAP=off "$PROGS/mapper" plain
+matches "PROFEP_HEAP=off: nothing is recorded, and that is told" \
+    "$(curl -s "$URL/debug/pprof/mmap?debug=1" | tr '\n' ' ')" \
+    '^heap profile: 0: 0 \[.*Mappings are not seen: PROFEP_HEAP is off'
+host_stop -TERM
+
 # Eight threads at once: the sum is the program's own, or what was missed is told.
 for how in quiet signals; do
     host "$PROGS/map_storm" "$how"

@@ -91,6 +91,8 @@ static void test_header(void **state) {
     profile.period = 0;
     profile.sample_count = 0;
     assert_int_equal(strncmp(encode(&profile), "heap profile: 0: 0 [0: 1] @ heap_v2/1\n", 38), 0);
+    profile.is_exact = true;
+    assert_int_equal(strncmp(encode(&profile), "heap profile: 0: 0 [0: 1] @ heapprofile\n", 40), 0);
 }
 
 static void test_order(void **state) {

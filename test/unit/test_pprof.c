@@ -281,6 +281,24 @@ static void test_bytes_label(void **state) {
     assert_non_null(strstr(json, "\"labels\": {\"bytes\": 8192}"));
 }
 
+static void test_mapping_label(void **state) {
+    (void)state;
+    struct pep_sample samples[2] = {example_profile.samples[0], example_profile.samples[0]};
+    struct pep_profile profile = example_profile;
+    samples[0].mapping = "/usr/lib/libz.so.1";
+    samples[1].mapping = "[anon]";
+    for (int i = 0; i < 2; i++) {
+        samples[i].tid = 0;
+        samples[i].thread = NULL;
+    }
+    profile.samples = samples;
+    profile.sample_count = 2;
+    struct pep_buffer_writer bytes = example_encode(pep_encode_pprof, &profile, &arena);
+    const char *json = judge(&bytes);
+    assert_non_null(strstr(json, "\"labels\": {\"mapping\": \"/usr/lib/libz.so.1\"}"));
+    assert_non_null(strstr(json, "\"labels\": {\"mapping\": \"[anon]\"}"));
+}
+
 static void test_deep_stack(void **state) {
     (void)state;
     enum { DEPTH = 1000 };
@@ -423,6 +441,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_nothing_measured, start, end),
         cmocka_unit_test_setup_teardown(test_main_mapping_first, start, end),
         cmocka_unit_test_setup_teardown(test_bytes_label, start, end),
+        cmocka_unit_test_setup_teardown(test_mapping_label, start, end),
         cmocka_unit_test_setup_teardown(test_deep_stack, start, end),
         cmocka_unit_test_setup_teardown(test_junk, start, end),
         cmocka_unit_test_setup_teardown(test_without_memory, start, end),
