@@ -40,6 +40,7 @@ static int is_active; /* from the start to the final file */
 static int is_final;  /* the next file is the last */
 static int is_paused; /* the thread is to end, the recording goes on */
 static pthread_t writer;
+static bool has_thread; /* to be joined; who starts and stops the agent */
 static int writer_tid;
 static int wanted; /* files asked for so far; the thread sleeps on it */
 static int served; /* of these, written; who waits for a file sleeps on it */
@@ -182,6 +183,7 @@ static int start_thread(void) {
     }
     (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
     (void)pthread_attr_destroy(&attributes);
+    has_thread = error == 0;
     return -error;
 }
 
@@ -245,13 +247,16 @@ PEP_SIGNAL_SAFE void pep_record_finish(void) {
 }
 
 void pep_record_pause(void) {
-    if (!pep_record_is_active() || is_paused)
+    if (!has_thread)
         return;
     pep_store_release(&is_paused, 1);
     (void)pep_add_acq_rel(&wanted, 1);
     (void)pep_os_futex_wake(&wanted, 1);
     (void)pthread_join(writer, NULL);
-    (void)pep_sub_acq_rel(&wanted, 1);
+    has_thread = false;
+    /* The request that woke it was none; it may have been served all the same. */
+    pep_store_release(&served, pep_load_acquire(&wanted));
+    (void)pep_os_futex_wake(&served, INT_MAX);
 }
 
 int pep_record_resume(void) {
@@ -264,9 +269,23 @@ int pep_record_resume(void) {
     return error;
 }
 
+int pep_record_revive(void) {
+    if (!is_final || has_thread || pep_record_is_active())
+        return 0;
+    int error = recording.hz != 0 ? pep_cpu_begin(recording.hz) : 0;
+    if (error)
+        return error;
+    pep_store_release(&is_final, 0);
+    pep_store_release(&is_paused, 1);
+    pep_store_release(&is_active, 1);
+    return pep_record_resume();
+}
+
 void pep_record_after_fork_child(void) {
+    has_thread = false;
+    is_final = is_paused = 0;
     if (!is_active)
         return;
-    is_active = is_final = is_paused = wanted = served = writer_tid = 0;
+    is_active = wanted = served = writer_tid = 0;
     pep_arena_drop(&recording.arena);
 }

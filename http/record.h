@@ -32,9 +32,12 @@ PEP_SIGNAL_SAFE void pep_record_checkpoint(void);
 /* Writes the final file once, however often it is called; waits at most a few seconds. */
 PEP_SIGNAL_SAFE void pep_record_finish(void);
 /* Ends the thread, when a system call wants the process to have one thread, and starts it again;
- * the recording goes on. Pausing waits for a file that is being written. 0 or -errno. */
+ * the recording goes on. Pausing waits for a file that is being written,
+ * and for the thread of a recording that is over. 0 or -errno. */
 void pep_record_pause(void);
 int pep_record_resume(void);
+/* After the final file: there will be another one. 0 or -errno. */
+int pep_record_revive(void);
 /* True when the name holds %p, so that each process has a file of its own. */
 bool pep_record_is_per_process(const char *path);
 /* In a forked child: the recording is the parent's. The child may start its own. */

@@ -339,6 +339,10 @@ void pep_server_stop(void) {
     finish_stop(deadline_ns);
 }
 
+bool pep_server_is_stopped(void) {
+    return !server.is_started;
+}
+
 void pep_server_after_fork_child(void) {
     pep_connections_after_fork_child();
     pep_symbolizer_after_fork_child(); /* requests of the parent held its files */

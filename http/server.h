@@ -42,6 +42,8 @@ const char *pep_server_url(void);
  * for running answers; at most 50 ms in all. May be started again afterwards. Does nothing in a
  * process that did not start it. May be called again to wait longer. */
 void pep_server_stop(void);
+/* True when no thread of the server's is left that may be told to stop. */
+bool pep_server_is_stopped(void);
 /* At an exit that runs no destructor, perhaps in a signal handler: the run file and the socket's
  * file are removed, nothing is waited for. */
 void pep_server_unpublish(void);

@@ -48,10 +48,10 @@ static bool is_filter(int option, long mode, long program) {
            (mode == SECCOMP_MODE_STRICT || (mode == SECCOMP_MODE_FILTER && program != 0));
 }
 
-void pep_hook_rights_filter(long operation, long program) {
-    if (operation == SECCOMP_SET_MODE_STRICT ||
-        (operation == SECCOMP_SET_MODE_FILTER && program != 0))
-        pep_init_retire();
+bool pep_hook_rights_filter(long operation, long program) {
+    bool is_set = operation == SECCOMP_SET_MODE_STRICT ||
+                  (operation == SECCOMP_SET_MODE_FILTER && program != 0);
+    return is_set && pep_init_retire();
 }
 
 /* As in hook_syscall.c: no look-up inside of an allocator that is starting. */
@@ -72,9 +72,13 @@ void pep_hook_rights_init(void) {
 }
 
 int hook_prctl(int option, long a, long b, long c, long d) {
-    if (is_filter(option, a, b))
-        pep_init_retire();
-    else if (option == PR_SET_TSC && a == PR_TSC_SIGSEGV)
+    if (is_filter(option, a, b) && pep_init_retire()) {
+        int result = next(option, a, b, c, d);
+        if (result == -1)
+            pep_init_unretire();
+        return result;
+    }
+    if (option == PR_SET_TSC && a == PR_TSC_SIGSEGV)
         pep_cpu_forbid_tsc();
     if (!is_of_rights(option) || !pep_init_agent_steps_out())
         return next(option, a, b, c, d);

@@ -54,8 +54,11 @@ static __attribute__((noinline)) long special(long nr, long a, long b, long c, l
     if (nr == SYS_capset)
         return capset((void *)a, (const void *)b);
     if (nr == SYS_seccomp) {
-        pep_hook_rights_filter(a, c);
-        return next(nr, a, b, c, d, e, f);
+        bool is_left = pep_hook_rights_filter(a, c);
+        long result = next(nr, a, b, c, d, e, f);
+        if (is_left && result == -1)
+            pep_init_unretire();
+        return result;
     }
     bool is_known = pep_init_is_awake() && pep_init_is_this_process() && !pep_thread_is_own();
     if (is_known)

@@ -12,9 +12,11 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -35,6 +37,8 @@
 
 /* How old a process must be before it listens, when it is one of many: a child. */
 #define CHILD_DELAY_NS 1000000000ull
+#define GONE_TRIES 100
+#define GONE_PAUSE_NS 100000ull
 
 static int is_awake;
 static int process_pid;    /* whose state this is; a child of vfork has another */
@@ -124,28 +128,39 @@ void pep_init_agent_restart_in_child(void) {
     errno = saved_errno;
 }
 
-/* Threads of the host that we know of; more than one, and the call fails without us too. */
-static bool host_has_one_thread(void) {
+/* Threads of the host that we know of. */
+static uint32_t host_threads(void) {
     uint32_t count = 0;
     for (uint32_t i = 0, limit = pep_threads_limit(); i < limit; i++) {
         const struct pep_thread *thread = pep_thread_at(i);
         count += thread && thread->tid != 0 && !thread->is_own;
     }
-    return count <= 1;
+    return count;
 }
 
-/* A joined thread is counted until the kernel has buried it, so a refusal is tried again. */
-#define RETRY_ALONE(result, call) \
-    for (int tries = 0; ((result) = (call)) == -1 && errno == EINVAL && tries < ALONE_TRIES; \
-         tries++) \
-    pep_os_sleep_ns(ALONE_PAUSE_NS)
+static uint32_t task_count(void) {
+    struct stat found; /* the links of the directory, proc(5) */
+    if (pep_os_call6(SYS_newfstatat, AT_FDCWD, (long)"/proc/self/task", (long)&found, 0, 0, 0) < 0)
+        return 0;
+    return (uint32_t)found.st_nlink - 2;
+}
+
+/* A thread that was joined is there until the kernel has buried it. */
+static void stop_and_wait(void) {
+    const uint32_t hosts = host_threads();
+    pep_init_agent_stop();
+    for (int tries = 0; tries < GONE_TRIES && !pep_server_is_stopped(); tries++)
+        pep_server_stop();
+    for (int tries = 0; tries < GONE_TRIES && task_count() > hosts; tries++)
+        pep_os_sleep_ns(GONE_PAUSE_NS);
+}
 
 bool pep_init_agent_steps_out(void) {
     if (!pep_init_is_awake() || !pep_init_is_this_process() || pep_thread_is_own() ||
-        !host_has_one_thread() || !is_agent_running)
+        host_threads() > 1 || !is_agent_running)
         return false;
     int saved_errno = errno;
-    pep_init_agent_stop();
+    stop_and_wait();
     errno = saved_errno;
     return true;
 }
@@ -157,18 +172,31 @@ void pep_init_agent_steps_in(void) {
 }
 
 /* Hooks that are asleep make no call of their own, and a thread that is disarmed gets no signal. */
-void pep_init_retire(void) {
+bool pep_init_retire(void) {
     if (!pep_init_is_awake() || !pep_init_is_this_process())
-        return;
+        return false;
     int saved_errno = errno;
     pep_log("the program filters its system calls: it is left alone from here on");
     pep_record_finish();
     pep_hook_signal_unguard();
-    pep_init_agent_stop();
+    stop_and_wait();
     pep_cpu_exec_begin();
     pep_server_unpublish();
     pep_heap_retire();
     pep_store_release(&is_awake, 0);
+    errno = saved_errno;
+    return true;
+}
+
+void pep_init_unretire(void) {
+    int saved_errno = errno;
+    pep_log("there is no filter; the program is watched again");
+    pep_store_release(&is_awake, 1);
+    pep_heap_unretire();
+    pep_cpu_exec_failed();
+    if (pep_record_revive() == 0 && pep_record_is_active())
+        pep_hook_signal_guard();
+    pep_init_agent_start();
     errno = saved_errno;
 }
 

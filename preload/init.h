@@ -33,8 +33,11 @@ bool pep_init_agent_is_running(void);
  * rights. Both keep errno. */
 bool pep_init_agent_steps_out(void);
 void pep_init_agent_steps_in(void);
-/* For good: the process is about to be killed for calls like ours. What was recorded is written. */
-void pep_init_retire(void);
+/* The process is about to be killed for calls like ours: what was recorded is written, no thread of
+ * ours is left. True when there was something to leave, and unretire may follow if no filter came.
+ */
+bool pep_init_retire(void);
+void pep_init_unretire(void);
 /* In the child, after all handlers of fork ran. */
 void pep_init_agent_restart_in_child(void);
 /* Around daemon(3): the child is the program, and its parent only ends. */
@@ -62,8 +65,8 @@ bool pep_hook_process_is_ours(const char *name, const void *found);
 /* After pep_real_resolve: from here on the calls go to the next library's function. */
 void pep_hook_syscall_init(void);
 void pep_hook_rights_init(void);
-/* hook_rights.c: before seccomp(2) is called so. */
-void pep_hook_rights_filter(long operation, long program);
+/* hook_rights.c: before seccomp(2) is called so. True as pep_init_retire. */
+bool pep_hook_rights_filter(long operation, long program);
 
 /* hook_signal.c: while a recording wants to be written at the end, fatal signals that the host
  * left at their default come by us first. */

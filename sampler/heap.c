@@ -92,6 +92,15 @@ void pep_heap_retire(void) {
     pep_store_release(&pep_heap_floor, (int64_t)0);
 }
 
+void pep_heap_unretire(void) {
+    pep_store_release(&pep_heap_settings.is_retired, false);
+    if (!is_initialised)
+        return;
+    take_lock();
+    apply();
+    drop_lock();
+}
+
 static bool count_block(uintptr_t block PEP_UNUSED, enum pep_live what, void *context) {
     *(uint64_t *)context += what != PEP_LIVE_OWN;
     return true;

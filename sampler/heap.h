@@ -59,6 +59,8 @@ void pep_heap_end_probability(double probability);
 /* For good, before a filter of system calls that may kill for ours: from here on the hooks make no
  * system call. What was recorded can be read; the live map goes on. */
 void pep_heap_retire(void);
+/* There is no filter after all. */
+void pep_heap_unretire(void);
 
 /* In a forked child: what was recorded stays true (the blocks are there); locks are forgotten. */
 void pep_heap_after_fork_child(void);

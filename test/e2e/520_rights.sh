@@ -38,6 +38,10 @@ static void burn(void) {
         clock_gettime(CLOCK_MONOTONIC, &now);
     while ((now.tv_sec - start.tv_sec) * 1000 + (now.tv_nsec - start.tv_nsec) / 1000000 < 300);
 }
+static void __attribute__((noinline)) burn_after_refusal(void) {
+    burn();
+    __asm__ volatile("");
+}
 int main(int count, char **arguments) {
     struct sock_filter code[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
@@ -48,6 +52,14 @@ int main(int count, char **arguments) {
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     if (count != 3)
         return 77;
+    if (strcmp(arguments[1], "refused") == 0) {
+        program.len = 0;
+        if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) == 0 ||
+            syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) == 0)
+            return 1;
+        burn_after_refusal();
+        return 5;
+    }
     if (strcmp(arguments[1], "prctl") == 0)
         prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0);
     else if (strcmp(arguments[1], "seccomp") == 0)
@@ -70,12 +82,21 @@ for how in prctl seccomp; do
     same "$how, _exit" "$TMP/filtered" $how _exit
 done
 same "prctl, return" "$TMP/filtered" prctl return
+for run in 1 2 3 4 5 6; do
+    same "strict, thread's own end, run $run" "$TMP/filtered" strict _exit
+done
 matches "what was recorded until then is there" "$(cat "$TMP"/out.*.txt)" ' burn'
+rm -f "$TMP"/out.*
+same "a filter that is refused" "$TMP/filtered" refused return
+matches "a filter that is refused: watched again" "$(cat "$TMP"/out.*.txt)" burn_after_refusal
 
 if [ "$(id -u)" != 0 ]; then
     skip "setpriv" "needs root"
     done_testing
 fi
+for run in 1 2 3 4 5 6; do
+    same "another user, recorded, run $run" setpriv --reuid 65534 --clear-groups id
+done
 output=PROFEP_SERVICE=rights
 same "another user" setpriv --reuid 65534 --clear-groups id
 same "fewer rights" setpriv --bounding-set -all --inh-caps -all id -u
