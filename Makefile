@@ -71,7 +71,7 @@ SO_FLAGS := -shared -Wl,-soname,libprofep.so $(addprefix -Wl$(comma)--version-sc
 DEPS_STAMP := $(O)/deps.stamp
 PATCHES    := $(wildcard sampler/unwind-patches/*.patch http/civetweb-patches/*.patch)
 
-.PHONY: all test test-unit test-e2e lint golden bench demo install uninstall format asan ubsan tsan \
+.PHONY: all test test-unit test-e2e lint golden bench soak demo install uninstall format asan ubsan tsan \
         fuzz clean distclean help progs deps
 .DELETE_ON_ERROR:
 .SUFFIXES:
@@ -225,6 +225,10 @@ golden: ## rewrites test/golden from what the code makes now; look at the differ
 bench: all progs $(BENCHES) ## the figures, each beside its peer in the same run
 	$(Q)scripts/deps --bench
 	$(Q)BUILD=$(abspath $(O)) DEPS=$(abspath $(DEPS)) test/bench/run
+
+soak: all progs $(BENCHES) ## the heap's tests at length: 10^9 operations, half an hour to an hour
+	$(Q)scripts/deps --test
+	$(Q)O=$(abspath $(O)) test/soak
 
 demo: ## redis-server under load, profiled: the URL, the top functions, a flame graph
 	$(Q)scripts/deps --test

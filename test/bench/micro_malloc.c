@@ -8,7 +8,8 @@
  *   deep    the pair below 20 frames, for recording everything
  *   soak    10^8 replacements as in churn, once; only when asked for
  *
- * An argument chooses the rows that begin so, a second one divides the counts, for slow company.
+ * An argument chooses the rows that begin so, a second one divides the counts, for slow company,
+ * and a third is the count of the soak.
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -22,9 +23,9 @@
 #define BLOCKS 1000000
 #define LIVE 100000
 #define REPLACED 1000000
-#define SOAKED 100000000l
 
 static long divisor = 1;
+static long soaked = 100000000;
 
 static void *blocks[BLOCKS];
 static uint32_t sizes[BLOCKS];
@@ -88,7 +89,7 @@ static double churn(void) {
 }
 
 static double soak(void) {
-    return replace(SOAKED / divisor);
+    return replace(soaked / divisor);
 }
 
 __attribute__((noinline)) static double below(int frames) {
@@ -125,6 +126,8 @@ int main(int argc, char **argv) {
                 {"soak", soak, 0}};
     if (argc > 2 && atol(argv[2]) > 0)
         divisor = atol(argv[2]);
+    if (argc > 3 && atol(argv[3]) > 0)
+        soaked = atol(argv[3]);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         double took[RUNS];
         int runs = rows[i].runs;
