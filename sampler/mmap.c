@@ -9,8 +9,9 @@
 #include "sampler/rt/counters.h"
 #include "sampler/rt/os.h"
 
-#define PATIENCE 4096u   /* looks at a lock that is taken; with the yields some 100 us */
-#define YIELD_EVERY 128u /* of these */
+#define SPINS 512u     /* looks at a lock that is taken, before the first sleep */
+#define PATIENCE 768u  /* looks in all: some 25 ms, enough for a holder that lost its processor */
+#define SLEEP_NS 50000 /* between two of the later ones */
 
 /* The set of pieces that one call made, as long as one of them is there. */
 struct mapping {
@@ -53,10 +54,10 @@ PEP_HOOK_SAFE static bool take_lock(void) {
             PEP_COUNT(mmap_missed, 1);
             return false;
         }
-        if (tries % YIELD_EVERY == YIELD_EVERY - 1)
-            (void)pep_os_call6(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
-        else
+        if (tries < SPINS)
             __builtin_ia32_pause();
+        else
+            pep_os_sleep_ns(SLEEP_NS);
     }
 }
 
