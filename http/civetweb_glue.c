@@ -94,7 +94,11 @@ static int glue_poll(struct pollfd *fds, unsigned long count, int timeout_ms) {
         errno = ETIMEDOUT;
         return -1;
     }
-    return poll(fds, 1, timeout_ms);
+    int ready = pep_os_poll(fds, 1, timeout_ms * INT64_C(1000000));
+    if (ready >= 0)
+        return ready;
+    errno = -ready;
+    return -1;
 }
 
 static ssize_t glue_recv(int fd, void *to, size_t max) {

@@ -78,12 +78,10 @@ static bool wait_client(struct pep_client *client, uint64_t ns) {
     const struct slot *slot = CONTAINER(client, struct talk, client)->slot;
     bool is_unix = slot->service->access.own_host == NULL;
     struct pollfd poll_fd = {.fd = slot->fd.number, .events = (short)(is_unix ? 0 : POLLRDHUP)};
-    struct timespec time = {.tv_sec = (time_t)(ns / 1000000000u),
-                            .tv_nsec = (long)(ns % 1000000000u)};
     if (pep_load_relaxed(&is_stopping) || !pep_wire_is_intact(slot->wire))
         return false;
-    int count = ppoll(&poll_fd, 1, &time, NULL);
-    return count == 0 || (count < 0 && errno == EINTR);
+    int count = pep_os_poll(&poll_fd, 1, (int64_t)ns);
+    return count == 0 || count == -EINTR;
 }
 
 static bool is_peer_allowed(const struct slot *slot) {
@@ -168,7 +166,7 @@ static void drain(struct slot *slot) {
     for (long total = 0; total < DRAIN_BYTES_MAX && !pep_wire_is_cut(slot->wire);) {
         struct pollfd poll_fd = {.fd = slot->fd.number, .events = POLLIN};
         if (pep_os_clock_ns(CLOCK_MONOTONIC) > deadline_ns || !pep_wire_is_intact(slot->wire) ||
-            poll(&poll_fd, 1, 10) < 0)
+            pep_os_poll(&poll_fd, 1, 10000000) < 0)
             return;
         if (!poll_fd.revents)
             continue;

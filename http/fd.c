@@ -44,7 +44,7 @@ static int move_high(int number) {
 
 static bool identify(int number, struct pep_fd *fd) {
     struct stat status;
-    if (fstat(number, &status) != 0)
+    if (pep_os_fstat(number, &status) != 0)
         return false;
     fd->device = status.st_dev;
     fd->inode = status.st_ino;

@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -141,7 +142,8 @@ static int open_port(struct pep_listen *where, struct pep_fd *fd) {
 /* A path that refuses connections is left over from a process that is gone. */
 static bool is_left_over(const struct pep_listen *where) {
     struct stat status;
-    if (lstat(where->address.path.sun_path, &status) != 0 || !S_ISSOCK(status.st_mode))
+    if (pep_os_stat_at(AT_FDCWD, where->address.path.sun_path, &status, AT_SYMLINK_NOFOLLOW) != 0 ||
+        !S_ISSOCK(status.st_mode))
         return false;
     int number = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (number < 0)

@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "sampler/rt/counters.h"
+#include "sampler/rt/os.h"
 
 static const char *reason_of(int status) {
     static const struct {
@@ -124,10 +125,8 @@ void pep_response_init(struct pep_response *response, struct pep_sink *sink) {
 }
 
 void pep_response_start(struct pep_response *response, int status, const char *content_type) {
-    struct timespec now = {0};
     char date[32];
-    clock_gettime(CLOCK_REALTIME, &now);
-    pep_response_date(now.tv_sec, date, sizeof(date));
+    pep_response_date((time_t)(pep_os_clock_ns(CLOCK_REALTIME) / 1000000000u), date, sizeof(date));
     response->status = status;
     response->head_count = response->body_count = 0;
     response->writer.error = 0;

@@ -21,7 +21,7 @@ static int open_dir(const char *path) {
     int fd = pep_os_open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
     if (fd < 0)
         return fd;
-    if (fstat(fd, &status) == 0 && status.st_uid == geteuid() && (status.st_mode & 022) == 0)
+    if (pep_os_fstat(fd, &status) == 0 && status.st_uid == geteuid() && (status.st_mode & 022) == 0)
         return fd;
     pep_os_close(fd);
     return -EPERM;
@@ -152,7 +152,7 @@ int pep_runfile_write(const char *rundir, const char *runtime_dir,
         error = -errno;
     if (error)
         unlinkat(dir, temporary, 0);
-    else if (fstatat(dir, name, &status, AT_SYMLINK_NOFOLLOW) == 0) {
+    else if (pep_os_stat_at(dir, name, &status, AT_SYMLINK_NOFOLLOW) == 0) {
         handle->device = status.st_dev;
         handle->inode = status.st_ino;
         handle->changed = status.st_ctim;
@@ -165,7 +165,8 @@ int pep_runfile_write(const char *rundir, const char *runtime_dir,
 
 static bool is_ours(const struct pep_runfile_handle *handle) {
     struct stat status;
-    return handle->path[0] && lstat(handle->path, &status) == 0 &&
+    return handle->path[0] &&
+           pep_os_stat_at(AT_FDCWD, handle->path, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
            status.st_dev == handle->device && status.st_ino == handle->inode &&
            status.st_ctim.tv_sec == handle->changed.tv_sec &&
            status.st_ctim.tv_nsec == handle->changed.tv_nsec;

@@ -176,8 +176,9 @@ static void accept_forever(void) {
         struct pollfd poll_fds[] = {{.fd = server.listener.number, .events = POLLIN},
                                     {.fd = server.spare.number, .events = POLLIN},
                                     {.fd = server.waker.number, .events = POLLIN}};
-        if (poll(poll_fds, 3, -1) < 0) {
-            if (errno != EINTR)
+        int count = pep_os_poll(poll_fds, PEP_COUNT_OF(poll_fds), -1);
+        if (count < 0) {
+            if (count != -EINTR)
                 pause_ns(STARVED_NS);
             continue;
         }

@@ -132,6 +132,20 @@ PEP_SIGNAL_SAFE int pep_os_ioctl(int fd, unsigned long request, long argument) {
     return (int)call4(SYS_ioctl, fd, (long)request, argument, 0);
 }
 
+PEP_SIGNAL_SAFE int pep_os_fstat(int fd, struct stat *to) {
+    return (int)call4(SYS_fstat, fd, (long)to, 0, 0);
+}
+
+PEP_SIGNAL_SAFE int pep_os_stat_at(int dir, const char *path, struct stat *to, int flags) {
+    return (int)call4(SYS_newfstatat, dir, (long)path, (long)to, flags);
+}
+
+PEP_SIGNAL_SAFE int pep_os_poll(struct pollfd *fds, unsigned count, int64_t wait_ns) {
+    struct timespec wait = {.tv_sec = (time_t)(wait_ns / 1000000000),
+                            .tv_nsec = (long)(wait_ns % 1000000000)};
+    return (int)call4(SYS_ppoll, (long)fds, count, wait_ns < 0 ? 0 : (long)&wait, 0);
+}
+
 PEP_SIGNAL_SAFE long pep_os_read_file(const char *path, char *to, size_t size_bytes) {
     if (size_bytes == 0)
         return -EINVAL;

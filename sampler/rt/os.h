@@ -24,6 +24,7 @@
 struct perf_event_attr;
 struct iovec;
 struct stat;
+struct pollfd;
 
 PEP_SIGNAL_SAFE long pep_os_call6(long nr, long a, long b, long c, long d, long e, long f);
 
@@ -45,6 +46,11 @@ PEP_SIGNAL_SAFE long pep_os_write(int fd, const void *from, size_t size_bytes);
 PEP_SIGNAL_SAFE long pep_os_getdents(int fd, void *to, size_t size_bytes);
 PEP_SIGNAL_SAFE int pep_os_fcntl(int fd, int command, long argument);
 PEP_SIGNAL_SAFE int pep_os_ioctl(int fd, unsigned long request, long argument);
+/* stat(2) and poll(2) past libraries that change them (libfaketime), which end before us. A
+ * negative time to wait is for ever. */
+PEP_SIGNAL_SAFE int pep_os_fstat(int fd, struct stat *to);
+PEP_SIGNAL_SAFE int pep_os_stat_at(int dir, const char *path, struct stat *to, int flags);
+PEP_SIGNAL_SAFE int pep_os_poll(struct pollfd *fds, unsigned count, int64_t wait_ns);
 /* Reads a whole small file such as one of /proc into a buffer and ends it with NUL: bytes read
  * (at most size_bytes - 1) or -errno. */
 PEP_SIGNAL_SAFE long pep_os_read_file(const char *path, char *to, size_t size_bytes);

@@ -102,6 +102,18 @@ for order in "$SO:/usr/lib/x86_64-linux-gnu/libjemalloc.so.2" \
     fi
 done
 
+# A library that ends before us and takes its memory along: no thread of ours may be in its calls.
+faketime=/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1
+if [ -r $faketime ]; then
+    ended=
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+        ended="$ended $(preloaded LD_PRELOAD="$faketime:$SO" sh -c "echo \$(echo a)" 2>&1)=$?"
+        ended="$ended $(preloaded LD_PRELOAD="$faketime:$SO" PROFEP_OUTPUT="$TMP/fake.%p.txt" \
+            sh -c "echo \$(echo a)" 2>&1)=$?"
+    done
+    is "before us, libfaketime" "$(printf %s "$ended" | tr ' ' '\n' | sort -u | tr -d '\n')" "a=0"
+fi
+
 check "LD_BIND_NOW" preloaded LD_BIND_NOW=1 "$TMP/app/main"
 gcc -fsanitize=address -static-libasan -o "$TMP/asan" "$TMP/late.c" 2>/dev/null &&
     matches "a sanitizer's program is left alone" \
