@@ -74,6 +74,8 @@ void pep_heap_notes_add(const struct pep_heap_notes *notes) {
     adopt(&to);
     if (notes->has_trimmed)
         add(&to, "malloc_trim(0) was called before this profile was taken (gc=1).");
+    if (notes->is_trim_refused)
+        add(&to, "malloc_trim(0) was not called (gc=1): an earlier call has not come back.");
     if (notes->profile->is_signed)
         add(&to, "What is in use is the difference over the window; inuse=absolute gives all.");
     if (notes->has_memory)

@@ -20,6 +20,7 @@ struct pep_heap_notes {
     struct pep_arena *arena;
     struct pep_profile *profile; /* gets the comments */
     bool has_trimmed;            /* malloc_trim was called first */
+    bool is_trim_refused;        /* another call of it has not come back */
     bool has_memory;             /* add the process's memory as "Name = bytes" */
 };
 

@@ -8,6 +8,8 @@
 #include "http/heap_notes.h"
 #include "http/render.h"
 #include "http/routes.h"
+#include "sampler/rt/atomics.h"
+#include "sampler/rt/os.h"
 
 struct named {
     const char *name, *delta_name; /* of the file */
@@ -18,7 +20,7 @@ struct wanted {
     const struct named *named;
     struct pep_heap_window window; /* duration_ns 0: since the start */
     enum pep_format format;
-    bool has_trim;
+    bool has_trim, is_trimmed;
 };
 
 /* -- what is asked ---------------------------------------------------------------------------- */
@@ -106,15 +108,26 @@ void pep_on_heap_error(struct pep_response *response, int error) {
         pep_response_error(response, 500, "failed to collect profile");
 }
 
-static int collect(struct pep_exchange *exchange, const struct wanted *wanted,
+/* Here and in no other place the host's malloc is called into: what a program would do itself to
+ * give free memory back. It waits where the program's malloc is stuck, so one request at a time
+ * does; the others would take all connections. False when one has not come back. */
+static bool trim(void) {
+    static int busy_pid; /* a forked child has not called */
+    int pid = pep_os_getpid(), seen = pep_load_relaxed(&busy_pid);
+    if (seen == pid || !pep_cas_acq_rel(&busy_pid, &seen, pid))
+        return false;
+    malloc_trim(0);
+    pep_store_release(&busy_pid, 0);
+    return true;
+}
+
+static int collect(struct pep_exchange *exchange, struct wanted *wanted,
                    struct pep_profile **profile) {
     const struct pep_heap_window *window = &wanted->window;
     if (window->duration_ns != 0)
         return pep_window_heap(exchange->arena, window, profile);
-    /* Here and in no other place the host's malloc is called into: what a program would do itself
-     * to give free memory back. It waits where the program's malloc is stuck. */
     if (wanted->has_trim)
-        malloc_trim(0);
+        wanted->is_trimmed = trim();
     *profile = pep_profile_heap(exchange->arena, NULL, &window->query);
     if (*profile && wanted->format == PEP_FORMAT_LEGACY)
         (*profile)->is_exact = !window->query.is_raw;
@@ -143,7 +156,8 @@ static void answer(struct pep_exchange *exchange, const struct named *named) {
     }
     struct pep_heap_notes notes = {.arena = exchange->arena,
                                    .profile = profile,
-                                   .has_trimmed = wanted.has_trim,
+                                   .has_trimmed = wanted.is_trimmed,
+                                   .is_trim_refused = wanted.has_trim && !wanted.is_trimmed,
                                    .has_memory = wanted.format == PEP_FORMAT_LEGACY};
     pep_heap_notes_add(&notes);
     pep_render_head(response, wanted.format, name);

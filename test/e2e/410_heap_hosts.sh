@@ -232,6 +232,7 @@ void *aligned_alloc(size_t a, size_t b) { return wait_here(), __libc_memalign(a,
 int posix_memalign(void **p, size_t a, size_t b) {
     return wait_here(), (*p = __libc_memalign(a, b)) == NULL;
 }
+int malloc_trim(size_t pad) { return wait_here(), pad == 0; }
 void free(void *p) {
     if (p) {
         wait_here();
@@ -272,6 +273,11 @@ for path in heap 'heap?debug=1' allocs 'heap?seconds=1' 'heap?seconds=1&rate=1' 
     'heap?format=svg' 'heap?format=text' ''; do
     is "stuck in malloc: /debug/pprof/$path answers" "$(status_of "$URL/debug/pprof/$path")" 200
 done
+background curl -s --max-time 60 -o "$TMP/stuck.gz" "$URL/debug/pprof/heap?gc=1"
+trim_is_refused() {
+    curl -s --max-time 1 "$URL/debug/pprof/heap?gc=1&debug=1" | grep -q 'malloc_trim(0) was not called'
+}
+check "gc=1 waits for malloc, one request alone" within 20 trim_is_refused
 curl -sf -o "$TMP/heap.pb.gz" "$URL/debug/pprof/heap"
 matches "and tells who allocates" \
     "$(go tool pprof -top "$TMP/heap.pb.gz" 2>/dev/null)" 'MB .* grow$'
