@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 
 #include "sampler/rt/atomics.h"
 #include "sampler/rt/counters.h"
@@ -158,11 +160,20 @@ void pep_live_map_end_early(void) {
     }
 }
 
+/* A host that may have only so much address space shall have it for itself. */
+static bool is_too_much(uint64_t bytes) {
+    uint64_t limits[2] = {UINT64_MAX, UINT64_MAX}; /* the kernel's struct rlimit64 */
+    pep_os_call6(SYS_prlimit64, 0, RLIMIT_AS, 0, (long)limits, 0, 0);
+    return limits[0] != UINT64_MAX && bytes > limits[0] / 16;
+}
+
 int pep_live_map_init(uint64_t bound_bytes) {
     if (pep_live_map.directory != NULL)
         return 0;
     uint64_t count = bound_bytes >> PEP_LIVE_CHUNK_LOG2;
     count = count > CHUNKS_MAX ? CHUNKS_MAX : count;
+    if (is_too_much(DIRECTORY_BYTES + (count << PEP_LIVE_CHUNK_LOG2)))
+        return -ENOMEM;
     uint16_t *directory = pep_os_map(DIRECTORY_BYTES);
     if (directory == NULL)
         return -ENOMEM;

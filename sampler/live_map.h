@@ -9,7 +9,8 @@
  *          [hook]
  * Readers: free (was it sampled?), the heap snapshot, the leak search.
  * Memory:  a reservation of live_map_bytes and a 64-MiB directory, both touched as they fill.
- * When full: blocks in further 4-MiB stretches are not covered; counted live_map_full and told.
+ * When full: blocks in further 4-MiB stretches are not covered; counted live_map_full and told. No
+ *          map at all where it would take more than a sixteenth of a limited address space.
  *
  * Blocks that have no byte of their own (no map, or not covered) and that a free must notice all
  * the same, sampled and own ones, are counted in a filter: a byte for all addresses that are equal

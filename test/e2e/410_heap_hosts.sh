@@ -42,6 +42,12 @@ for limit in 60000 120000 200000; do
         "$(prlimit --as=$((limit * 1024)) "$H" tight 2>&1 | xargs)"
 done
 
+address_space() {
+    "$@" awk '/^VmSize/ { print int($2 / 1024) }' /proc/self/status
+}
+within_range "of 400 MB of address space we take, MB" "$(($(address_space preloaded prlimit \
+    --as=400000000) - $(address_space prlimit --as=400000000)))" 0 64
+
 # -- other libraries --------------------------------------------------------------------------
 library early <<'C'
 #include <malloc.h>
