@@ -43,6 +43,7 @@ for limit in 60000 120000 200000; do
 done
 
 address_space() {
+    # shellcheck disable=SC2016 # for awk
     "$@" awk '/^VmSize/ { print int($2 / 1024) }' /proc/self/status
 }
 within_range "of 400 MB of address space we take, MB" "$(($(address_space preloaded prlimit \

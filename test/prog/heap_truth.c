@@ -137,6 +137,9 @@ int main(int arguments_count, char **arguments) {
     } else if (arguments_count == 4) {
         int threads = atoi(arguments[2]);
         rate = atof(arguments[1]);
+        /* Surely sampled: while the first sample makes the tables, other threads' have no stack. */
+        free(large(64 << 20));
+        count(&workers[0].truth[CLASSES - 1].allocated, 64 << 20);
         for (int i = 0; i < threads && i < THREADS_MAX; i++) {
             workers[i].random = (uint64_t)(i + 1) * 0x9e3779b97f4a7c15u;
             workers[i].bytes = strtoull(arguments[3], NULL, 10) * 1000000 / (uint64_t)threads;
