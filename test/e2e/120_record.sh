@@ -73,6 +73,12 @@ matches "and gets the profile" "$(cat "$TMP/from-fifo.txt")" ' burn$'
 
 is "a place that cannot be written to changes nothing" \
     "$(status run -o "$TMP/no/such/place.txt" "$PROGS/ways_out" return)" 3
+matches "and is told at the start" \
+    "$(run -o "$TMP/no/such/place.txt" "$PROGS/ways_out" return 2>&1)" \
+    '^profep-run: .*no/such cannot be written to yet'
+matches "a directory is told of at the start" \
+    "$(run -o "$TMP" "$PROGS/ways_out" return 2>&1)" 'is a directory: nothing can be written'
+is "a good place is not told of" "$(run -o "$TMP/%e.%p.txt" "$PROGS/ways_out" return 2>&1)" ""
 matches "and is told in the log" \
     "$(run --log stderr -o "$TMP/no/such/place.txt" "$PROGS/ways_out" return 2>&1)" \
     'place.txt could not be written'
