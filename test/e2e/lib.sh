@@ -165,6 +165,7 @@ preloaded_exec() {
 
 # background command...: starts it, remembers the pid in BACKGROUND_PID and for the clean-up.
 background() {
+    : >"$TMP/background.$((tests))"
     "$@" >"$TMP/background.$((tests))" 2>&1 </dev/null &
     BACKGROUND_PID=$!
     started="$started $BACKGROUND_PID"
@@ -183,6 +184,7 @@ host() {
 
 # Like host, but does not wait for the listener.
 host_start() {
+    : >"$TMP/host.out" # now: whoever looks next must not read what the last host said
     (preloaded_exec "$@") >"$TMP/host.out" 2>&1 </dev/null &
     HOST_PID=$!
     started="$started $HOST_PID"
