@@ -29,7 +29,7 @@ static void write_reach(struct pep_writer *writer) {
     pep_heap_state(&state);
     if (!state.unreachable)
         return;
-    pep_write_text(writer, "<p>Allocations are not seen: ");
+    pep_write_text(writer, "<p>");
     pep_write_xml(writer, state.unreachable);
     pep_write_text(writer, ".</p>\n");
 }

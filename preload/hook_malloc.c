@@ -290,9 +290,10 @@ static bool has_operators_of_its_own(void) {
 void pep_hook_malloc_init(void) {
     pep_bootstrap_reserve();
     if (has_operators_of_its_own())
-        pep_heap_set_unreachable("operators new and delete of C++ are those of the allocator that "
-                                 "replaces libc's; malloc and its kin are seen");
+        pep_heap_set_unreachable("Operators new and delete of C++ are not seen: they are those of "
+                                 "the allocator that replaces libc's. malloc and its kin are seen");
     if (!is_reached())
         pep_heap_set_unreachable(
-            "the program, or a library before this one, has a malloc of its own");
+            "Allocations are not seen: the program, or a library before this one, has a malloc of "
+            "its own");
 }

@@ -38,7 +38,7 @@ struct pep_heap_state {
     uint64_t live_blocks;      /* counted in the live map; 0 without it */
     uint64_t uncovered_blocks; /* allocated outside the map's bound since the start */
     uint64_t map_bytes;        /* touched by the map */
-    const char *unreachable;   /* why the host's malloc is out of reach, one phrase, or NULL */
+    const char *unreachable;   /* what of the host's is out of reach and why, a sentence, or NULL */
 };
 
 /* Constructor, before the first hook records. 0 or -errno (then hooks pass through). */

@@ -227,8 +227,7 @@ static void fill_comments(struct pep_arena *arena, struct pep_profile *profile,
     pep_heap_state(&state);
     add_rate(arena, profile, state.rate_bytes);
     if (state.unreachable != NULL)
-        add_comment(profile,
-                    pep_arena_printf(arena, "Allocations are not seen: %s.", state.unreachable));
+        add_comment(profile, pep_arena_printf(arena, "%s.", state.unreachable));
     if (query->view == PEP_HEAP_TEMPORARY)
         add_comment(profile, pep_arena_printf(arena, "Blocks freed within about %u ms.",
                                               (unsigned)PEP_HEAP_TEMPORARY_MS));

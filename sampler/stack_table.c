@@ -4,6 +4,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 
 #include "sampler/rt/atomics.h"
 #include "sampler/rt/counters.h"
@@ -27,25 +29,36 @@ struct table {
     uint32_t stack_at[PEP_STACKS_MAX + 1]; /* id -> word in the arena + 1; 0: not (yet) there */
     uint32_t cell_index[CELL_INDEX_SIZE];
     struct pep_cell cells[PEP_CELLS_MAX];
-    uint64_t arena[ARENA_WORDS];
+    uint64_t arena[]; /* arena_words */
 };
 
 _Static_assert(PEP_CELLS_MAX < 1u << 20, "a cell's number fits its slot");
 _Static_assert(offsetof(struct pep_stack, pcs) % 8 == 0, "stacks are made of words");
 
 static struct table *table;
+static uint64_t arena_words;
 static uint64_t words_used;  /* of the arena */
 static uint32_t stacks_used; /* ids given out */
 static uint32_t cells_used;
 
+/* Room for stacks: what is untouched costs nothing, unless the host may have only so much address
+ * space (RLIMIT_AS); then an eighth has to do. */
+static uint64_t words_wanted(void) {
+    uint64_t limits[2] = {UINT64_MAX, UINT64_MAX}; /* the kernel's struct rlimit64 */
+    pep_os_call6(SYS_prlimit64, 0, RLIMIT_AS, 0, (long)limits, 0, 0);
+    return limits[0] / 32 < PEP_STACK_ARENA_BYTES ? ARENA_WORDS / 8 : ARENA_WORDS;
+}
+
 int pep_stack_table_init(void) {
     if (table != NULL)
         return 0;
-    void *memory = pep_os_map(sizeof *table);
+    arena_words = words_wanted();
+    size_t size = sizeof *table + arena_words * sizeof table->arena[0];
+    void *memory = pep_os_map(size);
     if (memory == NULL)
         return -ENOMEM;
-    pep_os_madvise(memory, sizeof *table, MADV_NOHUGEPAGE);
-    pep_os_madvise(memory, sizeof *table, MADV_DONTDUMP);
+    pep_os_madvise(memory, size, MADV_NOHUGEPAGE);
+    pep_os_madvise(memory, size, MADV_DONTDUMP);
     table = memory;
     static const uintptr_t full = PEP_PC_TABLE_FULL;
     pep_stack_id id = pep_stack_table_add(&full, 1);
@@ -103,13 +116,12 @@ struct draft {
 PEP_SIGNAL_SAFE static bool reserve(struct draft *draft, int count) {
     draft->words = STACK_HEAD_WORDS + (uint64_t)count;
     uint32_t used = pep_load_relaxed(&stacks_used);
-    if (used >= PEP_STACKS_MAX ||
-        pep_load_relaxed(&words_used) + draft->words > (uint64_t)ARENA_WORDS)
+    if (used >= PEP_STACKS_MAX || pep_load_relaxed(&words_used) + draft->words > arena_words)
         return false;
     /* Past these checks the adds may overshoot by one stack a thread: looked at again below. */
     draft->id = pep_add_relaxed(&stacks_used, 1) + 1;
     draft->word = pep_add_relaxed(&words_used, draft->words);
-    return draft->id <= PEP_STACKS_MAX && draft->word + draft->words <= (uint64_t)ARENA_WORDS;
+    return draft->id <= PEP_STACKS_MAX && draft->word + draft->words <= arena_words;
 }
 
 PEP_SIGNAL_SAFE static void write_stack(const struct draft *draft, uint64_t hash,

@@ -150,7 +150,7 @@ for library in '' libjemalloc.so.2 libtcmalloc_minimal.so.4 libmimalloc.so.2.0; 
             go tool pprof -unit=KB -top "$TMP/h" 2>/dev/null |
             awk '/dictionary::learn/ { print $4 + 0 }')" 2800 5500
     else
-        matches "C++ on $library: what is not seen is told" "$TOP" 'operators new and delete'
+        matches "C++ on $library: what is not seen is told" "$TOP" '[Oo]perators new and delete'
     fi
     host_stop -KILL
 done

@@ -156,7 +156,8 @@ static void types_and_names_are_those_that_readers_know(void **state) {
     assert_int_equal(profile->type_count, 2);
     assert_int_equal(profile->default_type, 1);
     pep_heap_set_unreachable("somebody else has the malloc");
-    assert_true(has_comment(take(NULL, (struct pep_heap_query){0}), "not seen: somebody"));
+    assert_true(
+        has_comment(take(NULL, (struct pep_heap_query){0}), "somebody else has the malloc."));
     pep_heap_set_unreachable(NULL);
 }
 
