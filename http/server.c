@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -16,6 +15,7 @@
 #include "http/listen.h"
 #include "http/routes.h"
 #include "http/runfile.h"
+#include "sampler/cpu.h"
 #include "sampler/rt/atomics.h"
 #include "sampler/rt/counters.h"
 #include "sampler/rt/log.h"
@@ -30,8 +30,6 @@
 #define SETTLE_NS \
     2000000ull /* a program that ends sooner pays for a thread, not for a listener \
                 */
-/* Sent to the listening thread alone, which blocks it and hears of it by a descriptor. */
-#define WAKE_SIGNAL SIGWINCH
 /* Without a free descriptor accept(2) leaves the client in the queue and poll(2) returns at once;
  * so it is with a filter of system calls. This pause is what keeps the loop from spinning. */
 #define STARVED_NS 100000000ull
@@ -48,7 +46,6 @@ static struct {
     char host[PEP_LISTEN_URL_BYTES];
     char target[PEP_LISTEN_URL_BYTES];
     char runtime_dir[512];
-    struct pep_fd waker; /* where WAKE_SIGNAL is heard */
     pthread_t thread;
     pthread_t listening; /* a second one, when the table of descriptors is our own */
     int is_listening;    /* it was made */
@@ -57,7 +54,7 @@ static struct {
     int is_stopping; /* a futex word */
     int is_started, is_up;
     int is_ended; /* a futex word: the thread's last */
-} server = {.listener = {.number = -1}, .spare = {.number = -1}, .waker = {.number = -1}};
+} server = {.listener = {.number = -1}, .spare = {.number = -1}};
 
 bool pep_server_listen_is_valid(const char *text) {
     struct pep_listen where;
@@ -172,11 +169,14 @@ static void accept_forever(void) {
         return; /* threads that nobody will ask for anything cost more than all the rest */
     pep_connections_warm();
     open_until_done();
+    /* Not a signalfd: the kernel wakes whoever waits for one with each signal of the process, so
+     * with each sample. */
+    const uint64_t mask = pep_cpu_wake_mask();
     while (!is_stopping()) {
         struct pollfd poll_fds[] = {{.fd = server.listener.number, .events = POLLIN},
-                                    {.fd = server.spare.number, .events = POLLIN},
-                                    {.fd = server.waker.number, .events = POLLIN}};
-        int count = pep_os_poll(poll_fds, PEP_COUNT_OF(poll_fds), -1);
+                                    {.fd = server.spare.number, .events = POLLIN}};
+        long count = pep_os_call6(SYS_ppoll, (long)poll_fds, PEP_COUNT_OF(poll_fds), 0, (long)&mask,
+                                  sizeof(mask), 0);
         if (count < 0) {
             if (count != -EINTR)
                 pause_ns(STARVED_NS);
@@ -190,12 +190,10 @@ static void accept_forever(void) {
     }
 }
 
-static void open_waker(void) {
-    const uint64_t set = 1ull << (WAKE_SIGNAL - 1);
-    long number = pep_os_call6(SYS_signalfd4, -1, (long)&set, sizeof(set), SOCK_CLOEXEC, 0, 0);
-    server.waker = pep_fd_take((int)number);
+/* From here on this thread may be woken. */
+static void be_wakeable(void) {
     /* release: pairs with acquire in wake_thread; the fence: then is_stopping is looked at */
-    pep_store_release(&server.listening_tid, server.waker.number >= 0 ? pep_os_gettid() : 0);
+    pep_store_release(&server.listening_tid, pep_os_gettid());
     pep_fence_seq_cst();
 }
 
@@ -207,7 +205,7 @@ static void *listen_apart(void *argument PEP_UNUSED) {
     bool is_apart = pep_table_leave();
     if (is_apart) {
         pep_fd_set_apart(true);
-        open_waker();
+        be_wakeable();
     }
     accept_forever();
     if (is_apart) {
@@ -215,7 +213,6 @@ static void *listen_apart(void *argument PEP_UNUSED) {
         pep_connections_stop(STOP_NS - JOIN_NS);
         pep_fd_drop(&server.listener);
         pep_fd_drop(&server.spare);
-        pep_fd_drop(&server.waker);
     }
     pep_table_serve_end();
     return NULL;
@@ -246,10 +243,10 @@ static void *run(void *argument PEP_UNUSED) {
 /* The listening thread sleeps in poll(2) for good: shutting the listener down wakes it. */
 static void wake_thread(void) {
     pep_os_futex_wake(&server.is_stopping, INT_MAX);
-    pep_fence_seq_cst(); /* pairs with open_waker: it sees is_stopping, or we its thread */
+    pep_fence_seq_cst(); /* pairs with be_wakeable: it sees is_stopping, or we its thread */
     int listening = pep_load_acquire(&server.listening_tid);
     if (listening != 0)
-        (void)pep_os_call6(SYS_tgkill, pep_os_getpid(), listening, WAKE_SIGNAL, 0, 0, 0);
+        pep_cpu_wake(listening);
     else if (!pep_load_acquire(&server.is_listening))
         pep_table_serve_end();
     if (!pep_load_acquire(&server.is_up))
@@ -350,7 +347,6 @@ void pep_server_after_fork_child(void) {
     pep_on_allocs_after_fork_child();
     pep_fd_drop(&server.listener);
     pep_fd_drop(&server.spare);
-    pep_fd_drop(&server.waker);
     pep_fd_set_apart(false);
     server.runfile.path[0] = '\0';
     server.url[0] = '\0';

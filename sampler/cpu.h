@@ -57,6 +57,11 @@ void pep_cpu_sweep(void);
 void pep_cpu_settle(void);
 void pep_cpu_state(struct pep_cpu_state *state);
 
+/* Ends the ppoll(2) of one of profep's threads that waits with this mask, which lets our signal
+ * (and libc's own) through: the call then fails with EINTR. Not where the host took our signal. */
+uint64_t pep_cpu_wake_mask(void);
+void pep_cpu_wake(int tid);
+
 /* Hooks: a thread was born (on itself, masked), or is about to end. Free when disarmed. */
 PEP_HOOK_SAFE void pep_cpu_thread_enter(struct pep_thread *thread);
 PEP_HOOK_SAFE void pep_cpu_thread_leave(struct pep_thread *thread);

@@ -91,7 +91,9 @@ PEP_SIGNAL_SAFE static void draw(struct pep_thread *thread, uint64_t now_ns, uin
     thread->repeats = (uint32_t)samples;
     int64_t late = (int64_t)(now_ns - thread->due_ns);
     int64_t delay = thread->interval_ns - late / samples;
-    thread->delay_ns = delay > SOON_NS ? (uint64_t)delay : SOON_NS;
+    /* A short period of an event that runs on is a burst of signals. */
+    int64_t soonest = period / 4 > SOON_NS ? period / 4 : SOON_NS;
+    thread->delay_ns = (uint64_t)(delay > soonest ? delay : soonest);
     thread->ahead_ns += samples * (thread->interval_ns - period);
     int64_t limit = (4 * samples + 8) * period;
     if (thread->ahead_ns > limit || thread->ahead_ns < -limit)

@@ -253,8 +253,12 @@ PEP_SIGNAL_SAFE static void serve(struct pep_thread *thread, const ucontext_t *c
     pep_store_release(&thread->is_busy, PEP_BUSY_FREE);
 }
 
+char pep_cpu_wake_cookie;
+
 PEP_SIGNAL_SAFE void pep_cpu_handler(int sig, siginfo_t *info, void *context) {
     bool is_ours;
+    if (info->si_code == SI_TIMER && info->si_value.sival_ptr == &pep_cpu_wake_cookie)
+        return; /* that the call was cut short is all there is to it */
     struct pep_thread *thread = whose(info, context, &is_ours);
     if (thread == NULL && !is_ours) {
         pass_on(sig, info, context);

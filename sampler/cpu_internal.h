@@ -82,6 +82,7 @@ int pep_cpu_handler_check(void);
 int pep_cpu_scratch_init(void);
 /* Blocks that other threads held when the process was forked. */
 void pep_cpu_scratch_after_fork_child(void);
+extern char pep_cpu_wake_cookie; /* si_value of pep_cpu_wake's signal */
 PEP_SIGNAL_SAFE void pep_cpu_handler(int sig, siginfo_t *info, void *context);
 
 /* cpu_restart.c: a call that returned EINTR for our signal is made again. */
