@@ -82,7 +82,7 @@ curl -sf -o "$TMP/delta.pb.gz" "$URL/debug/pprof/mmap?seconds=3" &
 asked=$!
 started="$started $asked"
 sleep 0.5
-said all
+said rest
 said grow
 wait "$asked"
 is "a window shows what came" "$(bytes_of "$TMP/delta.pb.gz" inuse_space grow)" 2097152

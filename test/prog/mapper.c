@@ -56,6 +56,12 @@ NOINLINE static char *grow(char *old, size_t from, size_t to) {
     return must(mremap(old, from, to, MREMAP_MAYMOVE), "mremap");
 }
 
+/* What "part" left of "plain". The hole between belongs to whoever mapped there since. */
+NOINLINE static void unmap_rest(void) {
+    if (munmap(kept, MIB) != 0 || munmap(kept + 2 * MIB, 2 * MIB) != 0)
+        die("munmap");
+}
+
 NOINLINE static void grow_break(intptr_t by) {
     if (sbrk(by) == (void *)-1)
         die("sbrk");
@@ -87,8 +93,8 @@ static void step(const char *what) {
         munmap(kept + MIB, MIB);
     else if (strcmp(what, "over") == 0)
         map_over(kept, MIB);
-    else if (strcmp(what, "all") == 0)
-        munmap(kept, 4 * MIB);
+    else if (strcmp(what, "rest") == 0)
+        unmap_rest();
     else if (strcmp(what, "reserved") == 0)
         map_reserved(64 * MIB);
     else if (strncmp(what, "file=", 5) == 0)
