@@ -155,7 +155,7 @@ static void write_label(struct pep_writer *writer, const char **before, const ch
 
 static void write_labels(struct pep_writer *writer, const struct pep_sample *sample) {
     const char *before = "";
-    if (sample->tid == 0 && sample->thread == NULL && sample->mapping == NULL)
+    if (sample->tid == 0 && !sample->thread && !sample->mapping && !sample->state)
         return;
     pep_write_text(writer, "# labels: {");
     write_label(writer, &before, "thread", sample->thread);
@@ -164,6 +164,7 @@ static void write_labels(struct pep_writer *writer, const struct pep_sample *sam
         before = ", ";
     }
     write_label(writer, &before, "mapping", sample->mapping);
+    write_label(writer, &before, "state", sample->state);
     pep_write_text(writer, "}\n");
 }
 

@@ -16,13 +16,13 @@
 
 /* A label of the format is either text or a number, and Pyroscope drops numbers; so the thread
  * number is written both ways. */
-#define LABELS_MAX 6
+#define LABELS_MAX 7
 /* A label with its tag and length: four fields of 1 + 10 bytes and 2 more. */
 #define LABEL_BYTES_MAX 46
 
 struct pep_label_set {
     int tid;
-    uint32_t thread, mapping; /* texts */
+    uint32_t thread, mapping, state; /* texts */
     uint64_t bytes;
     struct pep_packed packed;
 };
@@ -67,6 +67,9 @@ static bool make_labels(struct draft *draft, const struct pep_label_set *set) {
     const char *mapping = draft->tables->texts.items[set->mapping].text;
     if (mapping[0] != '\0' && !add_text(draft, "mapping", mapping))
         return false;
+    const char *state = draft->tables->texts.items[set->state].text;
+    if (state[0] != '\0' && !add_text(draft, "state", state))
+        return false;
     return set->bytes == 0 || add_number(draft, "bytes", set->bytes, "bytes");
 }
 
@@ -92,17 +95,19 @@ bool pep_pprof_labels(struct pep_pprof_tables *tables, const struct pep_sample *
     struct pep_label_set set = {.tid = sample->tid, .bytes = sample->bytes_label};
     set.thread = pep_intern_add(&tables->texts, sample->thread);
     set.mapping = pep_intern_add(&tables->texts, sample->mapping);
-    if (set.thread == PEP_INDEX_NONE || set.mapping == PEP_INDEX_NONE)
+    set.state = pep_intern_add(&tables->texts, sample->state);
+    if (set.thread == PEP_INDEX_NONE || set.mapping == PEP_INDEX_NONE ||
+        set.state == PEP_INDEX_NONE)
         return false;
     uint64_t hash = pep_index_mix((uint64_t)set.thread << 32 | (uint32_t)set.tid);
     hash = pep_index_mix(hash ^ set.bytes);
-    hash = pep_index_mix(hash ^ set.mapping);
+    hash = pep_index_mix(hash ^ ((uint64_t)set.mapping << 32 | set.state));
     size_t cursor = 0;
     uint32_t found;
     while ((found = pep_index_next(&tables->label_index, hash, &cursor)) != PEP_INDEX_NONE) {
         const struct pep_label_set *known = &tables->label_sets[found];
         if (known->tid == set.tid && known->thread == set.thread && known->bytes == set.bytes &&
-            known->mapping == set.mapping) {
+            known->mapping == set.mapping && known->state == set.state) {
             *packed = known->packed;
             return true;
         }

@@ -33,6 +33,7 @@ struct pep_sample {
     const char *thread;   /* thread name, NULL: none */
     uint64_t bytes_label; /* numeric label "bytes"; 0: none */
     const char *mapping;  /* label "mapping": what was mapped; NULL: none */
+    const char *state;    /* label "state": what the thread did, "futex wait"; NULL: none */
     int64_t values[PEP_PROFILE_VALUES_MAX];
 };
 

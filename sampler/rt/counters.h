@@ -30,6 +30,7 @@
     X(rule_table_full, "frame rules not kept because the table was full") \
     X(stack_table_full, "stacks charged to [profep: table full]") \
     X(cell_table_full, "samples charged without their thread because the table was full") \
+    X(cells_lost, "events lost because no table had room for them") \
     X(thread_slots_full, "threads not profiled because every slot was taken") \
     X(thread_identities_full, "threads whose samples carry no thread label") \
     X(timer_refused, "threads without a timer because the kernel refused one") \
@@ -41,6 +42,14 @@
     X(live_map_full, "stretches of 4 MiB that the live map has no room for") \
     X(mmap_full, "mappings not recorded or not followed to their end because a table was full") \
     X(mmap_missed, "calls that map or unmap not recorded because the record was busy") \
+    X(looks, "waiting threads read without a signal") \
+    X(look_raced, "threads that moved while they were read") \
+    X(asks, "running threads asked for their stack") \
+    X(ask_late, "threads that did not answer in time") \
+    X(wall_late, "beats of the wall clock profile that came too late and were merged") \
+    X(lock_events, "contended waits recorded") \
+    X(lock_unknown_holder, "contended waits whose end nobody was seen to bring about") \
+    X(lock_places_full, "contended waits not matched with an unlock because the table was full") \
     X(modules_full, "loaded objects not listed because the table was full") \
     X(signal_foreign, "signals with our number that were not ours, passed on") \
     X(signal_lost, "times the host took our signal's handler away") \

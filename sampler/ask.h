@@ -1,0 +1,40 @@
+/*
+ * A running thread is asked for its own stack, by one signal.
+ *
+ * Model:   an answer has a place in a pool; the signal carries the place's number and serial, the
+ *          handler fills it and says so. Who asked waits with a deadline and takes the place back;
+ *          a late answer finds another serial and is dropped. A thread that was waiting after all
+ *          has its call made again as for every signal of ours.
+ * Writers: the handler, on the thread that was asked.  [signal]
+ * Readers: the dump and the wall clock, on profep's threads.  [normal]
+ * Memory:  a pool made by the first pep_ask_init, touched as it is used.
+ * When full: -EBUSY: ask again when answers are in.
+ */
+#ifndef PEP_SAMPLER_ASK_H
+#define PEP_SAMPLER_ASK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <ucontext.h>
+
+#include "sampler/rt/attrs.h"
+#include "sampler/unwind.h"
+
+#define PEP_ASK_PLACES 256
+
+/* Idempotent. 0 or -errno. */
+int pep_ask_init(void);
+/* Sends the question. The ticket (>= 0), -EBUSY when every place is taken, -ESRCH when there is no
+ * such thread, -EAGAIN when the kernel's queue of signals is full, -ENOSYS when the host took our
+ * signal. */
+int pep_ask_send(int tid);
+/* Waits until the answer is there or the deadline (CLOCK_MONOTONIC, ns) is past: the number of
+ * pcs, or -ETIMEDOUT. Gives the place back in both cases. */
+int pep_ask_take(int ticket, uint64_t deadline_ns, uintptr_t *pcs, int max);
+
+/* The handler: true when the signal was a question, and answers it. */
+PEP_SIGNAL_SAFE bool pep_ask_answer(const siginfo_t *info, const ucontext_t *context);
+/* A forked child: nobody waits for answers. */
+void pep_ask_after_fork_child(void);
+
+#endif
