@@ -15,7 +15,7 @@
 #include <string.h>
 
 #include "encoder/encoders.h"
-#include "encoder/places.h"
+#include "encoder/legacy_parts.h"
 #include "encoder/sort.h"
 
 /* In the order in which a record has them. */
@@ -94,14 +94,6 @@ static bool collect(struct text *text) {
 
 /* -- what comes out --------------------------------------------------------------------------- */
 
-/* Text on one line: a control character in it would part lines or columns. */
-static void write_plain(struct pep_writer *writer, const char *text) {
-    for (; *text != '\0'; text++) {
-        bool is_control = (unsigned char)*text < 0x20 || *text == 0x7F;
-        pep_write(writer, is_control ? " " : text, 1);
-    }
-}
-
 static void write_values(struct pep_writer *writer, const int64_t values[COLUMN_COUNT]) {
     pep_write_printf(writer, "%" PRId64 ": %" PRId64 " [%" PRId64 ": %" PRId64 "] @",
                      values[INUSE_OBJECTS], values[INUSE_SPACE], values[ALLOC_OBJECTS],
@@ -125,97 +117,10 @@ static void write_header(struct text *text) {
         pep_write_printf(text->job->writer, " heap_v2/%" PRId64 "\n", rate > 0 ? rate : 1);
 }
 
-static void write_frames(struct pep_writer *writer, const struct pep_place *place) {
-    for (uint32_t i = 0; i < place->frame_count; i++) {
-        const struct pep_frame *frame = &place->frames[i];
-        pep_write_printf(writer, "#\t0x%" PRIxPTR "\t", place->pc);
-        write_plain(writer, frame->name);
-        if (frame->start != 0 && frame->start <= place->pc)
-            pep_write_printf(writer, "+0x%" PRIxPTR, place->pc - (uintptr_t)frame->start);
-        if (frame->file != NULL) {
-            pep_write_text(writer, "\t");
-            write_plain(writer, frame->file);
-            pep_write_printf(writer, ":%u", frame->line);
-        } else if (pep_place_module(place)[0] != '\0') {
-            pep_write_text(writer, "\t");
-            write_plain(writer, pep_place_module(place));
-        }
-        pep_write_text(writer, "\n");
-    }
-}
-
-static void write_label(struct pep_writer *writer, const char **before, const char *key,
-                        const char *text) {
-    if (text == NULL)
-        return;
-    pep_write_printf(writer, "%s\"%s\":", *before, key);
-    pep_write_json_string(writer, text);
-    *before = ", ";
-}
-
-static void write_labels(struct pep_writer *writer, const struct pep_sample *sample) {
-    const char *before = "";
-    if (sample->tid == 0 && !sample->thread && !sample->mapping && !sample->state)
-        return;
-    pep_write_text(writer, "# labels: {");
-    write_label(writer, &before, "thread", sample->thread);
-    if (sample->tid != 0) {
-        pep_write_printf(writer, "%s\"thread_id\":\"%d\"", before, sample->tid);
-        before = ", ";
-    }
-    write_label(writer, &before, "mapping", sample->mapping);
-    write_label(writer, &before, "state", sample->state);
-    pep_write_text(writer, "}\n");
-}
-
 static bool write_record(struct text *text, const struct record *record) {
     struct pep_writer *writer = text->job->writer;
-    const struct pep_sample *sample = record->sample;
-    uint32_t written = 0;
     write_values(writer, record->values);
-    for (uint32_t i = 0; i < sample->pc_count; i++) {
-        struct pep_place *place = pep_places_find(&text->places, sample->pcs[i]);
-        if (place == NULL)
-            return false;
-        if (place->is_own)
-            continue;
-        pep_write_printf(writer, " 0x%" PRIxPTR, place->pc + 1);
-        written++;
-    }
-    /* Readers refuse a record without an address. */
-    if (written == 0)
-        pep_write_printf(writer, " 0x%x", PEP_PC_UNKNOWN + 1);
-    pep_write_text(writer, "\n");
-    write_labels(writer, sample);
-    for (uint32_t i = 0; i < sample->pc_count; i++) {
-        struct pep_place *place = pep_places_find(&text->places, sample->pcs[i]);
-        if (place == NULL)
-            return false;
-        if (!place->is_own)
-            write_frames(writer, place);
-    }
-    pep_write_text(writer, "\n");
-    return true;
-}
-
-static void write_mappings(struct text *text) {
-    const struct pep_profile *profile = text->job->profile;
-    struct pep_writer *writer = text->job->writer;
-    for (uint32_t i = 0; i < profile->comment_count; i++) {
-        pep_write_text(writer, "# ");
-        write_plain(writer, profile->comments[i]);
-        pep_write_text(writer, "\n");
-    }
-    pep_write_text(writer, "\nMAPPED_LIBRARIES:\n");
-    for (uint32_t i = 0; i < profile->mapping_count; i++) {
-        const struct pep_mapping *mapping = &profile->mappings[i];
-        if (mapping->is_own)
-            continue;
-        pep_write_printf(writer, "%08" PRIx64 "-%08" PRIx64 " r-xp %08" PRIx64 " 00:00 0 ",
-                         mapping->start, mapping->limit, mapping->file_offset);
-        write_plain(writer, mapping->path != NULL ? mapping->path : "");
-        pep_write_text(writer, "\n");
-    }
+    return pep_legacy_write_stack(writer, &text->places, record->sample);
 }
 
 void pep_encode_legacy(const struct pep_encode_job *job) {
@@ -227,7 +132,7 @@ void pep_encode_legacy(const struct pep_encode_job *job) {
     for (size_t i = 0; i < text.count && is_whole; i++)
         is_whole = write_record(&text, text.order[i]);
     if (is_whole)
-        write_mappings(&text);
+        pep_legacy_write_end(job->writer, job->profile, "MAPPED_LIBRARIES:");
     else
         pep_writer_fail(job->writer, -ENOMEM);
 }
