@@ -25,20 +25,6 @@ struct wanted {
 
 /* -- what is asked ---------------------------------------------------------------------------- */
 
-/* Go's order and Go's sentences; ours come after them. */
-static const char *read_seconds(const struct pep_request *request, struct wanted *wanted) {
-    const char *text = pep_request_param(request, "seconds");
-    int64_t seconds;
-    if (!text || !*text)
-        return NULL;
-    if (!pep_request_positive(text, &seconds))
-        return "invalid value for \"seconds\" - must be a positive integer";
-    if (pep_request_atoi(pep_request_param(request, "debug")) != 0)
-        return "seconds and debug params are incompatible";
-    wanted->window.duration_ns = pep_window_duration_ns(seconds);
-    return NULL;
-}
-
 /* interval is IOx's word for the same. */
 static const char *read_rate(const struct pep_request *request, struct wanted *wanted) {
     const char *text = pep_request_param(request, "rate");
@@ -69,7 +55,8 @@ static const char *read_inuse(const struct pep_request *request, struct wanted *
 static const char *read_params(const struct pep_exchange *exchange, struct wanted *wanted) {
     const struct pep_request *request = exchange->request;
     struct pep_heap_query *query = &wanted->window.query;
-    const char *sentence = read_seconds(request, wanted);
+    /* Go's order and Go's sentences; ours come after them. */
+    const char *sentence = pep_render_delta(request, &wanted->window.duration_ns);
     if (!sentence)
         sentence = read_rate(request, wanted);
     if (!sentence)

@@ -12,20 +12,6 @@ struct wanted {
     enum pep_format format;
 };
 
-/* Go's order and Go's sentences for its own parameters. */
-static const char *read_window(const struct pep_request *request, struct wanted *wanted) {
-    const char *text = pep_request_param(request, "seconds");
-    int64_t seconds;
-    if (!text || !*text)
-        return NULL;
-    if (!pep_request_positive(text, &seconds))
-        return "invalid value for \"seconds\" - must be a positive integer";
-    if (pep_request_atoi(pep_request_param(request, "debug")) != 0)
-        return "seconds and debug params are incompatible";
-    wanted->window.duration_ns = pep_window_duration_ns(seconds);
-    return NULL;
-}
-
 static const char *read_query(const struct pep_request *request, struct pep_mmap_query *query) {
     const char *inuse = pep_request_param(request, "inuse");
     query->mapping = pep_request_param(request, "mapping");
@@ -41,7 +27,7 @@ static const char *read_query(const struct pep_request *request, struct pep_mmap
 static const char *read_params(const struct pep_exchange *exchange, struct wanted *wanted) {
     const struct pep_request *request = exchange->request;
     struct pep_mmap_query *query = &wanted->window.query;
-    const char *sentence = read_window(request, wanted);
+    const char *sentence = pep_render_delta(request, &wanted->window.duration_ns);
     if (!sentence)
         sentence = read_query(request, query);
     if (!sentence)

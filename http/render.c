@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "encoder/encoders.h"
+#include "http/window.h"
 #include "sampler/rt/os.h"
 
 /* 1: encoding must stay within half the window's length; the gain of 6 is some 15 % of size. */
@@ -32,6 +33,20 @@ const char *pep_render_params(const struct pep_request *request, enum pep_format
         return "format must be one of pprof, svg, html, collapsed, text, top.";
     if (*thread && (!**thread || strlen(*thread) > PEP_REQUEST_THREAD_MAX))
         return "thread must be a thread id or a part of a thread's name, up to 64 bytes.";
+    return NULL;
+}
+
+const char *pep_render_delta(const struct pep_request *request, uint64_t *duration_ns) {
+    const char *text = pep_request_param(request, "seconds");
+    int64_t seconds;
+    *duration_ns = 0;
+    if (!text || !*text)
+        return NULL;
+    if (!pep_request_positive(text, &seconds))
+        return "invalid value for \"seconds\" - must be a positive integer";
+    if (pep_request_atoi(pep_request_param(request, "debug")) != 0)
+        return "seconds and debug params are incompatible";
+    *duration_ns = pep_window_duration_ns(seconds);
     return NULL;
 }
 
