@@ -46,12 +46,13 @@ static const struct pep_route *next_of(const char *title) {
     return next;
 }
 
-static void write_table(struct pep_writer *writer) {
+static void write_table(struct pep_writer *writer, struct pep_arena *arena) {
     pep_write_text(writer, "<table>\n<tr><th>Count</th><th>Profile</th></tr>\n");
     for (const struct pep_route *route = next_of(""); route; route = next_of(route->title))
         pep_write_printf(writer,
-                         "<tr><td class=\"count\">0</td><td><a href=\"%s\">%s</a></td></tr>\n",
-                         route->link, route->title);
+                         "<tr><td class=\"count\">%llu</td><td><a href=\"%s\">%s</a></td></tr>\n",
+                         route->count ? (unsigned long long)route->count(arena) : 0ull, route->link,
+                         route->title);
     pep_write_text(writer,
                    "</table>\n<p>Five seconds of CPU: "
                    "<a href=\"profile?seconds=5&amp;format=html\">flame graph</a>, "
@@ -95,6 +96,6 @@ void pep_on_index(struct pep_exchange *exchange) {
     pep_write(writer, pep_asset_index_head_html, pep_asset_index_head_html_size);
     write_title(writer);
     write_reach(writer);
-    write_table(writer);
+    write_table(writer, exchange->arena);
     write_help(writer);
 }

@@ -32,7 +32,7 @@ static struct pep_sample samples[] = {
     {STACK(PEP_PC_TABLE_FULL), .values = {1, 5000}},
     {STACK(OWN), .values = {1, 30}},
     {STACK(MAIN), .values = {0, 0}},
-    {STACK(MAIN), .values = {0, 66}}, /* and divide by the count */
+    {STACK(MAIN), .values = {0, 66}},  /* and divide by the count */
     {STACK(MAIN), .values = {1, -77}}, /* readers know no sign */
     {STACK(MAIN), .values = {3, 0}},
 };
