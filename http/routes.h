@@ -52,9 +52,6 @@ struct pep_route {
     const char *help;  /* one sentence */
     struct pep_param params[PEP_ROUTE_PARAMS_MAX];
     void (*handle)(struct pep_exchange *exchange);
-    /* How many there are now, for the index; the arena is the request's. NULL: 0, as Go has it
-     * for what only exists while it is asked. */
-    uint64_t (*count)(struct pep_arena *arena);
 };
 
 extern const struct pep_route pep_routes[];
