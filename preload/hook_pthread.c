@@ -17,6 +17,7 @@
 
 #include "preload/init.h"
 #include "preload/real.h"
+#include "sampler/birth.h"
 #include "sampler/rt/atomics.h"
 #include "sampler/rt/attrs.h"
 #include "sampler/rt/os.h"
@@ -35,6 +36,7 @@ struct block {
     };
     void *argument;
     uint64_t stack_bytes;
+    struct pep_birth birth;
 };
 
 static struct block blocks[BLOCKS_MAX] PEP_LARGE;
@@ -152,6 +154,7 @@ PEP_HOOK_SAFE static void arrive(const struct block *block) {
     uint64_t stack_bytes = block->stack_bytes > 4096 ? block->stack_bytes - 4096 : 0;
     pep_hook_signal_inherit(block->is_blocked_by_host);
     pep_thread_enter((uintptr_t)pthread_self(), stack_bytes);
+    pep_birth_remember(&block->birth);
     if (!has_exit_key || pthread_setspecific(exit_key, (void *)1) != 0)
         (void)pep_add_relaxed(&host_threads, 1); /* never seen off: never the last */
     pep_hook_signal_unmask(true);
@@ -208,6 +211,7 @@ PEP_HOOK_SAFE static struct block *prepare(const pthread_attr_t *attributes, voi
     block->argument = argument;
     block->stack_bytes = stack_bytes_of(attributes);
     block->is_blocked_by_host = pep_hook_signal_is_blocked_by_host();
+    pep_birth_note(&block->birth);
     (void)pep_add_relaxed(&host_threads, 1);
     return block;
 }

@@ -25,6 +25,7 @@
 #include "preload/config.h"
 #include "preload/environment.h"
 #include "preload/real.h"
+#include "sampler/birth.h"
 #include "sampler/cpu.h"
 #include "sampler/heap.h"
 #include "sampler/mmap.h"
@@ -223,6 +224,7 @@ void pep_init_after_fork_child(void) {
     pep_cpu_after_fork_child();
     pep_heap_after_fork_child();
     pep_mmap_after_fork_child();
+    pep_birth_after_fork_child();
     pep_threads_after_fork();
     pep_hook_pthread_after_fork_child();
     pep_server_after_fork_child();
@@ -328,6 +330,8 @@ static int wake(void) {
         return error;
     pep_hook_process_init();
     watch_heap();
+    if (pep_birth_init() != 0) /* no reason to stay asleep */
+        pep_log("births of threads are not recorded: no memory");
     /* release: the hooks see all of the above. */
     pep_store_release(&is_awake, 1);
     return 0;

@@ -32,10 +32,13 @@ PEP_HOOK_SAFE void pep_birth_note(struct pep_birth *birth);
 PEP_HOOK_SAFE void pep_birth_remember(const struct pep_birth *birth);
 /* Of a live thread; zeros when unknown. */
 struct pep_birth pep_birth_of(int tid);
+/* A forked child: the births of its parent are none of its own. */
+void pep_birth_after_fork_child(void);
 
 struct pep_cells_snapshot *pep_birth_snapshot_take(struct pep_arena *arena);
-/* threadcreate/count. is_live: only threads that live now (before is not used then); else all
- * since the start, or since before. */
+/* threadcreate/count, a thread each. is_live: the threads that live now, each with its own tid and
+ * name (before is not used then); else all since the start, or since before, by the thread that
+ * made them. NULL when memory was refused. */
 struct pep_profile *pep_profile_threadcreate(struct pep_arena *arena, bool is_live,
                                              const struct pep_cells_snapshot *before,
                                              const struct pep_profile_filter *filter);

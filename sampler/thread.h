@@ -60,6 +60,8 @@ struct pep_thread {
     bool is_newborn;              /* came through our hook: its life began at armed_cpu_ns */
     bool is_execing;              /* about to replace the program: not to be armed */
     uint32_t seen;                /* the last sweep that found the thread in /proc; sweep only */
+    uint32_t birth_stack;         /* birth.h; written by the thread as it begins, relaxed */
+    uint32_t birth_creator;
 } PEP_ALIGNED(64);
 
 struct pep_identity {
