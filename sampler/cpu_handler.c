@@ -137,7 +137,7 @@ PEP_SIGNAL_SAFE void pep_cpu_record(struct pep_cpu_job *job) {
     int depth =
         pep_unwind(&regs, &job->thread->stack, (struct pep_unwind_scratch *)job->scratch->rest,
                    job->scratch->pcs, PEP_UNWIND_DEPTH_MAX);
-    charge(job, pep_stack_table_add(job->scratch->pcs, depth));
+    charge(job, pep_stack_table_add_again(job->thread->last_stack, job->scratch->pcs, depth));
     PEP_COUNT(samples, 1);
 }
 

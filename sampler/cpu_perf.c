@@ -28,8 +28,10 @@
 #define FD_MAP_SIZE 32768
 #define QUEUE_MIN 1024
 /* Signals an event may send before the kernel stops it: as many wait at most where a thread blocks
- * ours by a raw system call. Allowing more is a system call of 0.3 us, so not for each sample. */
-#define FIRES_MAX 8
+ * ours by a raw system call. Allowing more is a system call of 0.7 us, so it is done when few are
+ * left: in one sample of 13. */
+#define FIRES_MAX 16
+#define FIRES_FEW 3
 #define MIN_NS 10000 /* the kernel's own floor for software clocks */
 
 static uint16_t fd_slots[FD_MAP_SIZE] PEP_LARGE; /* slot number + 1 by descriptor */
@@ -192,7 +194,7 @@ PEP_SIGNAL_SAFE void pep_cpu_perf_next(struct pep_thread *thread, uint64_t delay
         uint64_t period = delay_ns < MIN_NS ? MIN_NS : delay_ns;
         pep_os_ioctl(thread->perf_fd, PERF_EVENT_IOC_PERIOD, (long)&period);
     }
-    if (thread->perf_fires > FIRES_MAX / 2)
+    if (thread->perf_fires > FIRES_FEW)
         return;
     pep_os_ioctl(thread->perf_fd, PERF_EVENT_IOC_REFRESH, FIRES_MAX - thread->perf_fires);
     thread->perf_fires = FIRES_MAX;

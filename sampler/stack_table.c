@@ -88,9 +88,8 @@ PEP_SIGNAL_SAFE static uint64_t hash_pcs(const uintptr_t *pcs, int count) {
     return mix(a ^ mix(b));
 }
 
-PEP_SIGNAL_SAFE static bool equals(const struct pep_stack *stack, uint64_t hash,
-                                   const uintptr_t *pcs, int count) {
-    if (stack->hash != hash || stack->count != (uint32_t)count)
+PEP_SIGNAL_SAFE static bool equals(const struct pep_stack *stack, const uintptr_t *pcs, int count) {
+    if (stack->count != (uint32_t)count)
         return false;
     for (int i = 0; i < count; i++) {
         if (stack->pcs[i] != pcs[i])
@@ -166,7 +165,7 @@ PEP_SIGNAL_SAFE pep_stack_id pep_stack_table_add(const uintptr_t *pcs, int count
         }
         if ((slot ^ tag) >> 32 == 0) {
             const struct pep_stack *stack = stack_of((pep_stack_id)slot);
-            if (stack != NULL && equals(stack, hash, pcs, count)) {
+            if (stack != NULL && stack->hash == hash && equals(stack, pcs, count)) {
                 if (draft.id != 0)
                     withdraw(&draft);
                 return (pep_stack_id)slot;
@@ -177,6 +176,12 @@ PEP_SIGNAL_SAFE pep_stack_id pep_stack_table_add(const uintptr_t *pcs, int count
     }
     PEP_COUNT(stack_table_full, 1);
     return TABLE_FULL_ID;
+}
+
+PEP_SIGNAL_SAFE pep_stack_id pep_stack_table_add_again(pep_stack_id likely, const uintptr_t *pcs,
+                                                       int count) {
+    const struct pep_stack *stack = stack_of(likely);
+    return stack != NULL && equals(stack, pcs, count) ? likely : pep_stack_table_add(pcs, count);
 }
 
 /* The cell of a key, made when there is room below limit; NULL otherwise. */

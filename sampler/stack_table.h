@@ -43,6 +43,10 @@ int pep_stack_table_init(void);
 
 /* The id of a stack, entering it when new. Never 0 for count >= 1. */
 PEP_SIGNAL_SAFE pep_stack_id pep_stack_table_add(const uintptr_t *pcs, int count);
+/* The same, where it may well be the stack `likely` (0: none) once more: a third of the cost then,
+ * and a compared word or two where it is not. */
+PEP_SIGNAL_SAFE pep_stack_id pep_stack_table_add_again(pep_stack_id likely, const uintptr_t *pcs,
+                                                       int count);
 /* Adds count and weight to (stack, identity). identity 0: no thread label. */
 PEP_SIGNAL_SAFE void pep_stack_table_charge(pep_stack_id stack, uint32_t identity, uint64_t count,
                                             uint64_t weight);

@@ -110,10 +110,10 @@ static void walk(void) {
                                   .sp = (uintptr_t)here.uc_mcontext.gregs[REG_RSP],
                                   .bp = (uintptr_t)here.uc_mcontext.gregs[REG_RBP],
                                   .ucontext = &here};
+    const struct pep_stack_range *stack = &pep_thread_self()->stack;
     double begin = now_ns(CLOCK_THREAD_CPUTIME_ID);
     for (int i = 0; i < WALKS; i++)
-        frames_seen =
-            pep_unwind(&regs, &pep_thread_self()->stack, scratch, pcs, PEP_UNWIND_DEPTH_MAX);
+        frames_seen = pep_unwind(&regs, stack, scratch, pcs, PEP_UNWIND_DEPTH_MAX);
     walk_ns = (now_ns(CLOCK_THREAD_CPUTIME_ID) - begin) / WALKS;
     free(scratch);
 }
