@@ -7,13 +7,17 @@
 #include "sampler/rt/os.h"
 
 #define INDEX_SIZE 65536u
-#define WAYS 8u   /* of a bucket: its keys are one cache line */
-#define BUSY 1ull /* a key that is being written; no block is there */
+#define INDEX_FIRST 4096u /* looked at before, so that a short program touches few pages */
+#define FIRST_PROBES 8u
+#define WAYS 8u /* of a bucket: its keys are one cache line */
+#define FIRST_LIVE_LOG2_MAX 20u
+#define FIRST_BUCKETS 128u /* enough for a heap of half a gigabyte at the usual rate */
+#define BUSY 1ull          /* a key that is being written; no block is there */
 #define TABLE_FULL_STACK 1u
 
 /* The index says number + 1; the cell's key is written before. */
 struct cells {
-    uint32_t index[INDEX_SIZE];
+    uint32_t index[INDEX_FIRST + INDEX_SIZE];
     struct pep_heap_cell cells[PEP_HEAP_CELLS_MAX];
 };
 
@@ -30,15 +34,19 @@ static uint32_t cells_used;
 static uint32_t full_cell; /* where what has no cell goes */
 
 /* A block may stand in any way of two buckets, so a free slot is found until the table is nearly
- * full, and a removed block leaves nothing behind. */
+ * full, and a removed block leaves nothing behind. A third one, asked before them, is among a few
+ * that stand apart: few samples live in few pages. */
 static uint64_t *keys;
 static struct live *lives;
 static uint32_t buckets_log2;
+static uint32_t first_count; /* buckets apart; none where every block is a sample */
+static int is_wide;          /* somebody stands elsewhere; relaxed, for good */
 
 int pep_heap_tables_init(uint32_t live_log2) {
     if (cells != NULL)
         return 0;
-    size_t count = (size_t)1 << live_log2;
+    uint32_t apart = live_log2 <= FIRST_LIVE_LOG2_MAX ? FIRST_BUCKETS : 0;
+    size_t count = ((size_t)1 << live_log2) + (size_t)apart * WAYS;
     size_t keys_bytes = count * sizeof(uint64_t);
     size_t size = sizeof(struct cells) + 4096;
     struct cells *made = pep_os_map(size);
@@ -56,6 +64,7 @@ int pep_heap_tables_init(uint32_t live_log2) {
     keys = (uint64_t *)(void *)table;
     lives = (struct live *)(void *)(table + keys_bytes);
     buckets_log2 = live_log2 - 3;
+    first_count = apart;
     cells = made;
     full_cell = pep_heap_cell_of(TABLE_FULL_STACK, 0);
     return 0;
@@ -71,9 +80,11 @@ PEP_HOOK_SAFE static uint64_t mix(uint64_t h) {
 
 PEP_HOOK_SAFE uint32_t pep_heap_cell_of(pep_stack_id stack, uint32_t identity) {
     uint64_t key = (uint64_t)stack << 32 | identity;
-    uint32_t at = (uint32_t)mix(mix(key) + key) % INDEX_SIZE;
+    uint32_t hash = (uint32_t)mix(mix(key) + key);
     uint32_t draft = UINT32_MAX;
-    for (uint32_t probes = 0; probes < INDEX_SIZE;) {
+    for (uint32_t probes = 0; probes < INDEX_SIZE; probes++) {
+        uint32_t at = probes < FIRST_PROBES ? (hash + probes) % INDEX_FIRST
+                                            : INDEX_FIRST + (hash + probes) % INDEX_SIZE;
         uint32_t slot = pep_load_acquire(&cells->index[at]);
         if (slot == 0) {
             if (draft == UINT32_MAX) {
@@ -93,8 +104,6 @@ PEP_HOOK_SAFE uint32_t pep_heap_cell_of(pep_stack_id stack, uint32_t identity) {
                 pep_store_release(&cells->cells[draft].key, 0);
             return slot - 1;
         }
-        at = (at + 1) % INDEX_SIZE;
-        probes++;
     }
     PEP_COUNT(heap_cells_full, 1);
     return full_cell;
@@ -111,12 +120,26 @@ uint32_t pep_heap_cell_count(void) {
 
 /* -- live samples --------------------------------------------------------------------------- */
 
-/* The two buckets of a block, by halves of one hash. */
+enum { FIRST = 0, ONE, OTHER, BUCKETS };
+
+/* The two buckets of a block, by halves of one hash, and that among the first ones. */
 PEP_HOOK_SAFE static uint64_t *bucket_of(uintptr_t block, int which) {
     uint64_t hash = (block >> 4) * 0x9e3779b97f4a7c15u;
     hash = (hash ^ hash >> 32) * 0xd6e8feb86659fd93u;
-    uint32_t half = which == 0 ? (uint32_t)(hash >> 32) : (uint32_t)(hash >> 8);
-    return keys + ((size_t)(half >> (24 - buckets_log2) & ((1u << buckets_log2) - 1)) * WAYS);
+    if (which == FIRST)
+        return keys + (hash % FIRST_BUCKETS) * WAYS;
+    uint32_t half = which == ONE ? (uint32_t)(hash >> 32) : (uint32_t)(hash >> 8);
+    uint32_t at = half >> (24 - buckets_log2) & ((1u << buckets_log2) - 1);
+    return keys + (size_t)(first_count + at) * WAYS;
+}
+
+/* Which of them may hold a block: [first_way, way_limit). */
+PEP_HOOK_SAFE static int first_way(void) {
+    return first_count != 0 ? FIRST : ONE;
+}
+
+PEP_HOOK_SAFE static int way_limit(void) {
+    return first_count == 0 || pep_load_relaxed(&is_wide) ? BUCKETS : ONE;
 }
 
 PEP_HOOK_SAFE static bool put_in(uint64_t *bucket, uintptr_t block,
@@ -163,7 +186,10 @@ PEP_HOOK_SAFE static bool take_from(uint64_t *bucket, uintptr_t block,
 
 PEP_HOOK_SAFE bool pep_heap_live_put(uintptr_t block, const struct pep_heap_taken *sample) {
     if (keys != NULL) {
-        uint64_t *first = bucket_of(block, 0), *second = bucket_of(block, 1);
+        if (first_count != 0 && put_in(bucket_of(block, FIRST), block, sample))
+            return true;
+        pep_store_relaxed(&is_wide, 1);
+        uint64_t *first = bucket_of(block, ONE), *second = bucket_of(block, OTHER);
         uint32_t load = load_of(first);
         /* The emptier of the two, so that both are full only when nearly all are. */
         if (load > WAYS / 2 && load_of(second) < load) {
@@ -179,13 +205,14 @@ PEP_HOOK_SAFE bool pep_heap_live_put(uintptr_t block, const struct pep_heap_take
 }
 
 PEP_HOOK_SAFE bool pep_heap_live_take(uintptr_t block, struct pep_heap_taken *sample) {
-    return keys != NULL && block > BUSY &&
-           (take_from(bucket_of(block, 0), block, sample) ||
-            take_from(bucket_of(block, 1), block, sample));
+    for (int which = first_way(); keys != NULL && block > BUSY && which < way_limit(); which++)
+        if (take_from(bucket_of(block, which), block, sample))
+            return true;
+    return false;
 }
 
 PEP_HOOK_SAFE bool pep_heap_live_is_own(uintptr_t block) {
-    for (int which = 0; keys != NULL && block > BUSY && which < 2; which++) {
+    for (int which = first_way(); keys != NULL && block > BUSY && which < way_limit(); which++) {
         const uint64_t *bucket = bucket_of(block, which);
         for (uint32_t way = 0; way < WAYS; way++)
             if (pep_load_acquire(&bucket[way]) == block)
@@ -196,7 +223,7 @@ PEP_HOOK_SAFE bool pep_heap_live_is_own(uintptr_t block) {
 
 uint64_t pep_heap_live_count(void) {
     uint64_t count = 0;
-    for (size_t i = 0; keys != NULL && i < (size_t)WAYS << buckets_log2; i++)
+    for (size_t i = 0; keys != NULL && i < (first_count + ((size_t)1 << buckets_log2)) * WAYS; i++)
         count += pep_load_relaxed(&keys[i]) > BUSY;
     return count;
 }

@@ -12,7 +12,12 @@
 #include "sampler/rt/os.h"
 #include "sampler/unwind.h"
 
-#define STACK_INDEX_SIZE (2 * PEP_STACKS_MAX) /* at most half full: probes end */
+/* An index is looked through from a place in its first part, a few pages that a short program does
+ * not leave, and when the places there are taken from one in its second. Nothing is ever taken out,
+ * so an empty place ends the search. The second part is at most half full: probes end. */
+#define FIRST_SIZE 2048u
+#define FIRST_PROBES 8u
+#define STACK_INDEX_SIZE (2 * PEP_STACKS_MAX)
 #define CELL_INDEX_SIZE (2 * PEP_CELLS_MAX)
 #define ARENA_WORDS (PEP_STACK_ARENA_BYTES / 8)
 #define STACK_HEAD_WORDS (offsetof(struct pep_stack, pcs) / 8)
@@ -25,9 +30,9 @@
  * before the slot points to it, so nobody ever waits for a writer. Stack slot: hash bits 63..32,
  * id below. Cell slot: hash bits 31..20, number + 1 below. */
 struct table {
-    uint64_t stack_index[STACK_INDEX_SIZE];
+    uint64_t stack_index[FIRST_SIZE + STACK_INDEX_SIZE];
     uint32_t stack_at[PEP_STACKS_MAX + 1]; /* id -> word in the arena + 1; 0: not (yet) there */
-    uint32_t cell_index[CELL_INDEX_SIZE];
+    uint32_t cell_index[FIRST_SIZE + CELL_INDEX_SIZE];
     struct pep_cell cells[PEP_CELLS_MAX];
     uint64_t arena[]; /* arena_words */
 };
@@ -71,6 +76,13 @@ PEP_SIGNAL_SAFE static uint64_t mix(uint64_t h) {
     h ^= h >> 32;
     h *= 0x9e3779b97f4a7c15u;
     return h ^ h >> 29;
+}
+
+/* The place in an index to look at after so many others; size is that of its second part. */
+PEP_SIGNAL_SAFE static uint32_t place(uint32_t hash, uint32_t probes, uint32_t size) {
+    if (probes < FIRST_PROBES)
+        return (hash + probes) % FIRST_SIZE;
+    return FIRST_SIZE + (hash + probes) % size;
 }
 
 /* Two lanes, so that the multiplications overlap: 30 frames in about 40 ns. */
@@ -150,8 +162,8 @@ PEP_SIGNAL_SAFE pep_stack_id pep_stack_table_add(const uintptr_t *pcs, int count
     uint64_t hash = hash_pcs(pcs, count);
     uint64_t tag = hash & ~(uint64_t)UINT32_MAX;
     struct draft draft = {0};
-    uint32_t at = (uint32_t)hash % STACK_INDEX_SIZE;
-    for (uint32_t probes = 0; probes < STACK_INDEX_SIZE;) {
+    for (uint32_t probes = 0; probes < STACK_INDEX_SIZE; probes++) {
+        uint32_t at = place((uint32_t)hash, probes, STACK_INDEX_SIZE);
         uint64_t slot = pep_load_acquire(&table->stack_index[at]);
         if (slot == 0) {
             if (draft.id == 0) {
@@ -171,8 +183,6 @@ PEP_SIGNAL_SAFE pep_stack_id pep_stack_table_add(const uintptr_t *pcs, int count
                 return (pep_stack_id)slot;
             }
         }
-        at = (at + 1) % STACK_INDEX_SIZE;
-        probes++;
     }
     PEP_COUNT(stack_table_full, 1);
     return TABLE_FULL_ID;
@@ -188,9 +198,9 @@ PEP_SIGNAL_SAFE pep_stack_id pep_stack_table_add_again(pep_stack_id likely, cons
 PEP_SIGNAL_SAFE static struct pep_cell *cell_of(uint64_t key, uint32_t limit) {
     uint64_t hash = mix(mix(key) + key);
     uint32_t tag = (uint32_t)(hash >> 52) << 20;
-    uint32_t at = (uint32_t)hash % CELL_INDEX_SIZE;
     uint32_t draft = UINT32_MAX;
-    for (uint32_t probes = 0; probes < CELL_INDEX_SIZE;) {
+    for (uint32_t probes = 0; probes < CELL_INDEX_SIZE; probes++) {
+        uint32_t at = place((uint32_t)hash, probes, CELL_INDEX_SIZE);
         uint32_t slot = pep_load_acquire(&table->cell_index[at]);
         if (slot == 0) {
             if (draft == UINT32_MAX) {
@@ -210,8 +220,6 @@ PEP_SIGNAL_SAFE static struct pep_cell *cell_of(uint64_t key, uint32_t limit) {
                 pep_store_release(&table->cells[draft].key, 0);
             return cell;
         }
-        at = (at + 1) % CELL_INDEX_SIZE;
-        probes++;
     }
     return NULL;
 }
@@ -258,7 +266,7 @@ uint32_t pep_stack_table_stack_count(void) {
 void pep_stack_table_check(void) {
     if (table == NULL)
         return;
-    for (uint32_t i = 0; i < STACK_INDEX_SIZE; i++) {
+    for (uint32_t i = 0; i < FIRST_SIZE + STACK_INDEX_SIZE; i++) {
         uint64_t slot = pep_load_acquire(&table->stack_index[i]);
         if (slot == 0)
             continue;

@@ -6,7 +6,8 @@
  *          sees a whole rule or none.
  * Writers: any walk that learnt something.  [signal]
  * Readers: every walk.                      [signal]
- * Memory:  one mapping, PEP_RULES_MAX entries of 16 bytes, touched as it fills.
+ * Memory:  one mapping, PEP_RULES_MAX entries of 16 bytes and 64 KiB before them for the first
+ *          addresses met, which is all that a short program touches.
  * When full: rule_table_full is counted and the rule is not kept.
  */
 #ifndef PEP_SAMPLER_UNWIND_RULE_H
@@ -21,6 +22,9 @@
 #define PEP_RULES_LOG2 18
 #define PEP_RULES_MAX (1U << PEP_RULES_LOG2)
 #define PEP_RULE_PROBES 16
+#define PEP_RULES_FIRST_LOG2 12
+#define PEP_RULES_FIRST (1U << PEP_RULES_FIRST_LOG2)
+#define PEP_RULE_FIRST_PROBES 4
 
 /* Where the frame's CFA (the stack pointer of its caller after the call) is. The return address
  * is at CFA - 8 in every kind but SIGNAL. */
@@ -66,8 +70,13 @@ int pep_rules_init(void);
 /* Keeps a rule, replacing what was known. */
 PEP_SIGNAL_SAFE void pep_rules_add(uintptr_t pc, struct pep_rule rule);
 
-/* Where a PC's rule is looked for: first among those of its page of code, so that a short program
- * touches few pages of the table; when those places are taken, anywhere. */
+/* Where a PC's rule is looked for: first at a few places of the table's first part; when those are
+ * taken, among those of its page of code, so that a hot piece of code needs few pages of the table;
+ * then anywhere. Nothing is ever taken out: who finds an empty place need not look further. */
+static inline uint32_t pep_rules_first(uintptr_t pc) {
+    return (uint32_t)(pc ^ pc >> PEP_RULES_FIRST_LOG2) & (PEP_RULES_FIRST - 1);
+}
+
 static inline uint32_t pep_rules_near(uintptr_t pc) {
     uintptr_t page = (pc >> 4) & (PEP_RULES_MAX - 256);
     return (uint32_t)(page | ((pc ^ pc >> 8) & 255));
@@ -77,11 +86,21 @@ static inline uint32_t pep_rules_far(uintptr_t pc) {
     return (uint32_t)((pc * UINT64_C(0x9e3779b97f4a7c15)) >> (64 - PEP_RULES_LOG2));
 }
 
-/* The word of a PC's rule from place at on, 0 when not known; *is_full when every place there is
- * another PC's. */
-static inline uint64_t pep_rules_probe(uintptr_t pc, uint32_t at, bool *is_full) {
-    for (int i = 0; i < PEP_RULE_PROBES; i++) {
-        struct pep_rule_entry *entry = &pep_rules[(at + (uint32_t)i) & (PEP_RULES_MAX - 1)];
+/* Places of one part of the table, looked at from at on. */
+struct pep_rules_way {
+    uint32_t base, at, mask;
+    int probes;
+};
+
+static inline struct pep_rule_entry *pep_rules_place(const struct pep_rules_way *way, int i) {
+    return &pep_rules[way->base + ((way->at + (uint32_t)i) & way->mask)];
+}
+
+/* The word of a PC's rule, 0 when not known; *is_full when every place there is another PC's. */
+static inline uint64_t pep_rules_probe(uintptr_t pc, const struct pep_rules_way *way,
+                                       bool *is_full) {
+    for (int i = 0; i < way->probes; i++) {
+        struct pep_rule_entry *entry = pep_rules_place(way, i);
         uint64_t key = pep_load_relaxed(&entry->pc);
         if (pep_likely(key == pc))
             return pep_load_relaxed(&entry->rule);
@@ -92,6 +111,17 @@ static inline uint64_t pep_rules_probe(uintptr_t pc, uint32_t at, bool *is_full)
     return 0;
 }
 
+#define PEP_RULES_WAY_FIRST(pc) \
+    ((struct pep_rules_way){0, pep_rules_first(pc), PEP_RULES_FIRST - 1, PEP_RULE_FIRST_PROBES})
+#define PEP_RULES_WAY_NEAR(pc) \
+    ((struct pep_rules_way){PEP_RULES_FIRST, pep_rules_near(pc), PEP_RULES_MAX - 1, \
+                            PEP_RULE_PROBES})
+#define PEP_RULES_WAY_FAR(pc) \
+    ((struct pep_rules_way){PEP_RULES_FIRST, pep_rules_far(pc), PEP_RULES_MAX - 1, PEP_RULE_PROBES})
+
+/* For the many addresses of a large program. */
+PEP_SIGNAL_SAFE uint64_t pep_rules_find_beyond(uintptr_t pc);
+
 /* The rule for a look-up address; kind NONE when not known or out of date. */
 static inline struct pep_rule pep_rules_find(uintptr_t pc) {
     union {
@@ -99,9 +129,9 @@ static inline struct pep_rule pep_rules_find(uintptr_t pc) {
         struct pep_rule rule;
     } found = {0};
     bool is_full = false;
-    found.word = pep_rules_probe(pc, pep_rules_near(pc), &is_full);
+    found.word = pep_rules_probe(pc, &PEP_RULES_WAY_FIRST(pc), &is_full);
     if (pep_unlikely(is_full))
-        found.word = pep_rules_probe(pc, pep_rules_far(pc), &is_full);
+        found.word = pep_rules_find_beyond(pc);
     if (pep_modules_is_gone(found.rule.module))
         found.word = 0;
     return found.rule;
