@@ -1,0 +1,62 @@
+#!/bin/sh
+# Load for the exercise of README's "Your first hour", or for any server with a /data route.
+#
+# usage: scripts/load.sh [SECONDS]   (default 30; Ctrl-C ends it earlier)
+# PORT (8080), CLIENTS (8) and N (200, orders in a request) come from the environment.
+set -eu
+
+seconds=${1:-30}
+port=${PORT:-8080}
+clients=${CLIENTS:-8}
+n=${N:-200}
+case "$seconds$port$clients$n" in
+*[!0-9]*)
+    echo "load.sh: SECONDS, PORT, CLIENTS and N are whole numbers" >&2
+    exit 2
+    ;;
+esac
+url="http://127.0.0.1:$port/data?n=$n"
+if ! curl -sf -o /dev/null "$url"; then
+    echo "load.sh: nothing answers at $url: start the server first, or set PORT" >&2
+    exit 1
+fi
+
+work=$(mktemp -d)
+pids=
+stop() {
+    for pid in $pids; do
+        kill "$pid" 2>/dev/null || true
+    done
+    wait
+    rm -rf "$work"
+}
+trap stop EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# One curl asks many times; it ends when its list is used up, and the loop gives it another.
+client() {
+    trap 'kill "$curl" 2>/dev/null; exit' TERM
+    while :; do
+        curl -s -o /dev/null -w '%{http_code}\n' "$url&i=[1-20]" >>"$work/$1" &
+        curl=$!
+        wait "$curl"
+    done
+}
+
+i=0
+while [ "$i" -lt "$clients" ]; do
+    client "$i" &
+    pids="$pids $!"
+    i=$((i + 1))
+done
+left=$seconds
+while [ "$left" -gt 0 ]; do
+    sleep 1
+    left=$((left - 1))
+    [ ! -t 2 ] || printf '\r%s s left, %s answers ' "$left" "$(cat "$work"/* | wc -l)" >&2
+done
+[ ! -t 2 ] || echo >&2
+good=$(cat "$work"/* | grep -c '^200$' || true)
+all=$(cat "$work"/* | wc -l)
+echo "$good of $all requests answered in $seconds s by $url, $clients clients"
