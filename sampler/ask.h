@@ -13,6 +13,7 @@
 #ifndef PEP_SAMPLER_ASK_H
 #define PEP_SAMPLER_ASK_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <ucontext.h>
@@ -28,6 +29,8 @@ int pep_ask_init(void);
  * such thread, -EAGAIN when the kernel's queue of signals is full, -ENOSYS when the host took our
  * signal. */
 int pep_ask_send(int tid);
+/* True when the answer is there: pep_ask_take will not wait. */
+bool pep_ask_is_answered(int ticket);
 /* Waits until the answer is there or the deadline (CLOCK_MONOTONIC, ns) is past: the number of
  * pcs, or -ETIMEDOUT. Gives the place back in both cases. */
 int pep_ask_take(int ticket, uint64_t deadline_ns, uintptr_t *pcs, int max);

@@ -409,18 +409,16 @@ void pep_cpu_end(uint32_t hz) {
 
 void pep_cpu_sweep(void) {
     lock_windows();
-    if (windows > 0 && pep_cpu.hz > 0) {
-        if (pep_cpu_handler_check() < 0) {
-            is_signal_taken = true;
-            pep_store_relaxed(&pep_cpu.note, "the program took our signal for itself");
-            pep_store_release(&pep_cpu.hz, 0);
-            pep_fence_seq_cst();
-            disarm_all();
-        } else if (task_count() != slot_count() || sweeps % FULL_SWEEP == 0) {
-            visit_threads(false);
-        } else {
-            sweeps++;
-        }
+    if (windows > 0 && pep_cpu.hz > 0 && pep_cpu_handler_check() < 0) {
+        is_signal_taken = true;
+        pep_store_relaxed(&pep_cpu.note, "the program took our signal for itself");
+        pep_store_release(&pep_cpu.hz, 0);
+        pep_fence_seq_cst();
+        disarm_all();
+    } else if (task_count() != slot_count() || sweeps % FULL_SWEEP == 0) {
+        visit_threads(false);
+    } else {
+        sweeps++;
     }
     bool is_open = windows > 0;
     unlock_windows();

@@ -50,7 +50,7 @@ PEP_SIGNAL_SAFE int pep_cpu_signal(void);
 int pep_cpu_begin(uint32_t hz);
 void pep_cpu_end(uint32_t hz);
 /* While a window is open, call every 100 ms or so: arms threads that came by raw clone, frees
- * what dead ones left, checks that the handler is still ours. */
+ * what dead ones left, checks that the handler is still ours. Without a window it does the rest. */
 void pep_cpu_sweep(void);
 /* Charges what every armed thread used since its last sample to the stack of that sample, so that
  * a reading is exact at this moment. Called by the readings of profile.h. */

@@ -15,6 +15,7 @@
 
 struct pep_cells_snapshot {
     uint64_t monotonic_ns, realtime_ns;
+    uint64_t marks[4]; /* for whoever owns the set; 0 at first */
     uint32_t cell_count;
     struct {
         uint64_t count, weight;

@@ -240,10 +240,10 @@ void pep_thread_forget(struct pep_thread *thread) {
     give_back(thread);
 }
 
-PEP_SIGNAL_SAFE uint32_t pep_thread_identity(struct pep_thread *thread) {
-    if (thread->identity != 0)
-        return thread->identity;
-    uint32_t used = pep_load_relaxed(&identities_used);
+/* Makes one, or takes that which somebody else made meanwhile. */
+PEP_SIGNAL_SAFE static uint32_t make_identity(struct pep_thread *thread, int tid,
+                                              const char name[16]) {
+    uint32_t used = pep_load_relaxed(&identities_used), none = 0;
     uint32_t id =
         used + 1 < PEP_IDENTITIES_MAX ? pep_add_relaxed(&identities_used, 1) + 1 : used + 1;
     if (id >= PEP_IDENTITIES_MAX) {
@@ -251,13 +251,19 @@ PEP_SIGNAL_SAFE uint32_t pep_thread_identity(struct pep_thread *thread) {
         return 0;
     }
     struct pep_identity *identity = &tables->identities[id];
-    char name[16] = "";
-    if (pep_os_prctl(PR_GET_NAME, (unsigned long)name, 0, 0, 0) == 0)
-        set_name(identity, name);
+    set_name(identity, name);
     /* release: pairs with the acquire in pep_identity_get */
-    pep_store_release(&identity->tid, thread->tid);
-    thread->identity = id;
-    return id;
+    pep_store_release(&identity->tid, tid);
+    return pep_cas_acq_rel(&thread->identity, &none, id) ? id : none;
+}
+
+PEP_SIGNAL_SAFE uint32_t pep_thread_identity(struct pep_thread *thread) {
+    uint32_t identity = pep_load_relaxed(&thread->identity);
+    char name[16] = "";
+    if (identity != 0)
+        return identity;
+    (void)pep_os_prctl(PR_GET_NAME, (unsigned long)name, 0, 0, 0);
+    return make_identity(thread, thread->tid, name);
 }
 
 const struct pep_identity *pep_identity_get(uint32_t identity) {
@@ -291,6 +297,26 @@ static void comm_path(char path[48], int tid) {
     pep_copy(path + at, after, sizeof after);
 }
 
+static bool read_name(int tid, char name[24]) {
+    char path[48];
+    comm_path(path, tid);
+    long count = pep_os_read_file(path, name, 24);
+    if (count <= 0 || count > 16)
+        return false;
+    name[count - 1] = '\0'; /* its newline */
+    return true;
+}
+
+uint32_t pep_thread_identity_of_other(struct pep_thread *thread) {
+    int tid = pep_load_acquire(&thread->tid);
+    uint32_t identity = pep_load_relaxed(&thread->identity);
+    char name[24] = "";
+    if (identity != 0 || tid == 0)
+        return identity;
+    (void)read_name(tid, name);
+    return make_identity(thread, tid, name);
+}
+
 void pep_identities_refresh(void) {
     if (tables == NULL)
         return;
@@ -300,12 +326,9 @@ void pep_identities_refresh(void) {
         uint32_t identity = pep_load_relaxed(&thread->identity);
         if (tid == 0 || identity == 0)
             continue;
-        char path[48], name[24] = "";
-        comm_path(path, tid);
-        long count = pep_os_read_file(path, name, sizeof name);
-        if (count <= 0 || count > 16)
+        char name[24];
+        if (!read_name(tid, name))
             continue;
-        name[count - 1] = '\0'; /* its newline */
         /* The slot may have gone to another thread since: the identity says whose name it is. */
         struct pep_identity *whose = &tables->identities[identity];
         if (pep_load_acquire(&whose->tid) == tid && pep_load_acquire(&thread->tid) == tid)

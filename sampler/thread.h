@@ -99,6 +99,8 @@ void pep_thread_forget(struct pep_thread *thread);
 
 /* The identity of a slot's thread, made now if there is none; 0 when identities are full. */
 PEP_SIGNAL_SAFE uint32_t pep_thread_identity(struct pep_thread *thread);
+/* The same for the thread of another slot: its name comes from /proc. */
+uint32_t pep_thread_identity_of_other(struct pep_thread *thread);
 const struct pep_identity *pep_identity_get(uint32_t identity);
 /* The name, NUL-ended, of an identity into 16 bytes. */
 void pep_identity_name(uint32_t identity, char name[16]);
