@@ -312,7 +312,7 @@ uint32_t pep_thread_identity_of_other(struct pep_thread *thread) {
     uint32_t identity = pep_load_relaxed(&thread->identity);
     char name[24] = "";
     if (identity != 0 || tid == 0)
-        return identity;
+        return tid != 0 ? identity : 0;
     (void)read_name(tid, name);
     return make_identity(thread, tid, name);
 }
