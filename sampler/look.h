@@ -4,7 +4,8 @@
  * Model:   /proc/self/task/T/syscall (proc(5)) tells call, arguments, SP and PC of a thread that
  *          waits in the kernel; its stack is walked from there, its base pointer recovered from
  *          the stack where a frame needs it. A reading counts only when the thread has not run in
- *          between: state and counters are compared before and after.
+ *          between: its CPU clock, which stands still exactly as long as it does not run, is
+ *          compared before and after.
  * Writers: -
  * Readers: the dump and the wall clock, on profep's threads.  [normal]
  * Memory:  struct pep_looker, one for each reading thread, by pep_looker_open.
@@ -37,21 +38,26 @@ struct pep_look {
     uint64_t arguments[6]; /* of the call */
     uintptr_t sp, pc;      /* in user space; 0 unknown */
     uint64_t cpu_ns;       /* CPU time used so far; 0 unknown */
-    uint64_t switches;     /* times it gave the CPU away; with cpu_ns tells whether it ran */
-    uint64_t since_ns;     /* CLOCK_MONOTONIC when it began to wait; 0 unknown */
+    char name[16];         /* of the thread; "" unknown */
+    int processor;         /* it ran on last */
 };
 
-/* Opens what reading needs, from the arena. NULL when refused. close gives descriptors back. */
+/* Opens what reading needs, from the arena. NULL when memory was refused; without /proc every look
+ * is REFUSED. For the calling thread alone; close gives descriptors back. */
 struct pep_looker *pep_looker_open(struct pep_arena *arena);
 void pep_looker_close(struct pep_looker *looker);
 
 /* Reads what a thread does now. Costs a few system calls, about 10 us. */
 void pep_look_at(struct pep_looker *looker, int tid, struct pep_look *look);
-/* True when the thread has done nothing between two looks: same call, SP, PC, switches. */
+/* True when the thread has done nothing between two looks: same call, SP, PC and CPU time. */
 bool pep_look_is_same(const struct pep_look *a, const struct pep_look *b);
-/* Walks the stack of a thread that waits or is stopped, then looks again. The number of pcs filled
- * (unwind.h), >= 1; -EAGAIN when the thread moved meanwhile; -ESRCH when it is gone. */
+/* Walks the stack of a thread that waits or is stopped, then looks whether it has run meanwhile.
+ * The number of pcs filled (unwind.h), >= 1; -EAGAIN when it ran, or runs; -ESRCH when it is gone.
+ */
 int pep_look_walk(struct pep_looker *looker, const struct pep_look *look, uintptr_t *pcs, int max);
+/* CLOCK_MONOTONIC when a waiting thread began to wait, as the scheduler tells it, good to some 20
+ * ms; 0 unknown. About 10 us. */
+uint64_t pep_look_since(struct pep_looker *looker, const struct pep_look *look);
 
 /* What a waiting thread waits for, in a few words: "futex wait", "epoll wait", "IO wait", "sleep",
  * "select", "wait for child", "page fault", "stopped", "running". Static text, never NULL. The
@@ -60,5 +66,7 @@ int pep_look_walk(struct pep_looker *looker, const struct pep_look *look, uintpt
 const char *pep_look_state(const struct pep_look *look);
 uint16_t pep_look_state_tag(const struct pep_look *look);
 const char *pep_look_state_of(uint16_t tag);
+/* The name of the system call it waits in; NULL: none, or not one that waits as a rule. */
+const char *pep_look_call_name(const struct pep_look *look);
 
 #endif

@@ -22,6 +22,7 @@
 struct pep_unwind_scratch {
     struct pep_unwind_memory memory;
     struct pep_learner learner;
+    bool is_complete;
 };
 
 struct walk {
@@ -306,9 +307,14 @@ PEP_SIGNAL_SAFE int pep_unwind(const struct pep_regs *regs, const struct pep_sta
         begin(&walk, regs);
         count = run(&walk, pcs, max);
     }
-    if (!walk.is_complete)
+    scratch->is_complete = walk.is_complete;
+    if (!walk.is_complete && !regs->is_trial)
         PEP_COUNT(unwind_partial, 1);
     if (count == 0)
         pcs[count++] = PEP_PC_UNKNOWN;
     return count;
+}
+
+PEP_SIGNAL_SAFE bool pep_unwind_is_complete(const struct pep_unwind_scratch *scratch) {
+    return scratch->is_complete;
 }

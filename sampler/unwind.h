@@ -22,6 +22,7 @@
 #ifndef PEP_SAMPLER_UNWIND_H
 #define PEP_SAMPLER_UNWIND_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -41,6 +42,7 @@ enum pep_pc {
 struct pep_regs {
     uintptr_t pc, sp, bp;
     const void *ucontext; /* ucontext_t of the handler, or NULL when only pc, sp, bp are known */
+    bool is_trial;        /* bp is a guess: a walk that fails is not counted */
 };
 
 /* The memory a walk may load from directly: the thread's own stack, known to be mapped as long
@@ -63,5 +65,7 @@ size_t pep_unwind_scratch_bytes(void);
  * touches no descriptor. */
 PEP_SIGNAL_SAFE int pep_unwind(const struct pep_regs *regs, const struct pep_stack_range *stack,
                                struct pep_unwind_scratch *scratch, uintptr_t *pcs, int max);
+/* True when the last walk with this block reached the thread's first frame, or the depth limit. */
+PEP_SIGNAL_SAFE bool pep_unwind_is_complete(const struct pep_unwind_scratch *scratch);
 
 #endif

@@ -187,6 +187,7 @@ PEP_SIGNAL_SAFE static int find_proc_info(unw_addr_space_t as, unw_word_t ip, un
         ip >= pi->end_ip || cie->ret_addr_column != DWARF_RA)
         return -UNW_ENOINFO;
     learner->is_signal = cie->signal_frame;
+    learner->function = pi->start_ip;
     return 0;
 }
 
@@ -384,6 +385,7 @@ pep_learner_learn(struct pep_learner *learner, const struct pep_module *module, 
     learner->lookup = lookup;
     learner->has_state = false;
     learner->is_signal = false;
+    learner->function = 0;
     learner->memory->loads = FDE_LOADS_MAX;
     learner->memory->cfi_lo = module->cfi_start;
     learner->memory->cfi_bytes = module->cfi_limit - module->cfi_start;

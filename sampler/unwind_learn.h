@@ -26,7 +26,8 @@ struct pep_learner {
     struct pep_unwind_memory *memory;
     const struct pep_module *module; /* of the address being learnt */
     uintptr_t lookup;
-    bool is_signal; /* its CIE is marked as that of a signal frame */
+    uintptr_t function; /* where the function of the address begins, 0 unknown */
+    bool is_signal;     /* its CIE is marked as that of a signal frame */
     bool has_state;
     uint64_t state[32];  /* struct dwarf_reg_state */
     uint64_t cursor[96]; /* struct cursor */

@@ -1,0 +1,130 @@
+/*
+ * Since when a thread waits, as the scheduler remembers it.
+ *
+ * Model:   /proc/self/task/T/sched tells the scheduler's clock when the thread last ran. That clock
+ *          leaves out time that a hypervisor took (and interrupts, where the kernel counts them),
+ *          by processor; /proc/stat tells how much. The rest is one offset, read from our own
+ *          thread, which runs now. (Two processors here: 2.67 s and 2.47 s apart from the
+ *          monotonic clock, of these 2.88 and 2.67 stolen.)
+ * Writers: -
+ * Readers: the dump.  [normal]
+ * Memory:  the looker's; one number a processor.
+ * When full: -
+ *
+ * Source: proc(5), kernel/sched/debug.c (se.exec_start, ms with six digits); update_rq_clock_task.
+ */
+#include <string.h>
+
+#include "sampler/look_internal.h"
+#include "sampler/rt/os.h"
+
+#define UNKNOWN INT64_MAX
+#define TICK_NS 10000000u /* of /proc/stat: USER_HZ is 100 */
+
+static uint64_t take_number(const char **text) {
+    uint64_t value = 0;
+    while (**text == ' ')
+        (*text)++;
+    for (; **text >= '0' && **text <= '9'; (*text)++)
+        value = value * 10 + (uint64_t)(**text - '0');
+    return value;
+}
+
+/* "se.exec_start   :   11649441.016776": ns, or 0. */
+static uint64_t last_ran(struct pep_looker *looker, int tid) {
+    if (pep_look_read(looker, tid, "sched") <= 0)
+        return 0;
+    const char *at = strstr(looker->text, "se.exec_start");
+    at = at != NULL ? strchr(at, ':') : NULL;
+    if (at == NULL)
+        return 0;
+    at++;
+    uint64_t ms = take_number(&at);
+    if (*at++ != '.')
+        return 0;
+    return ms * 1000000 + take_number(&at);
+}
+
+/* "cpu3 user nice system idle iowait irq softirq steal ..."; processors that are off are missing.
+ * False behind the last one. */
+struct processor {
+    uint64_t number, stolen_ns, interrupts_ns;
+};
+
+static bool parse_processor(const char *line, struct processor *processor) {
+    uint64_t values[8];
+    if (strncmp(line, "cpu", 3) != 0)
+        return false;
+    const char *at = line + 3;
+    processor->number = *at == ' ' ? PEP_LOOK_PROCESSORS : take_number(&at); /* "cpu ": the sum */
+    for (int i = 0; i < 8; i++)
+        values[i] = take_number(&at);
+    processor->interrupts_ns = (values[5] + values[6]) * TICK_NS;
+    processor->stolen_ns = values[7] * TICK_NS;
+    return true;
+}
+
+/* Time that the scheduler's clock leaves out, by processor. */
+static void read_processors(struct pep_looker *looker, bool has_interrupts) {
+    struct processor found;
+    const char *line = looker->text;
+    while (line != NULL && parse_processor(line, &found)) {
+        if (found.number < PEP_LOOK_PROCESSORS) {
+            looker->left_out_ns[found.number] =
+                found.stolen_ns + (has_interrupts ? found.interrupts_ns : 0);
+            looker->processor_count = (uint32_t)found.number + 1;
+        }
+        line = strchr(line, '\n');
+        line = line != NULL ? line + 1 : NULL;
+    }
+}
+
+static uint64_t distance_from_zero(int64_t number) {
+    return number < 0 ? -(uint64_t)number : (uint64_t)number;
+}
+
+static int64_t offset_of(const struct pep_looker *looker, const struct pep_look *self,
+                         int64_t ahead_ns) {
+    if (self->processor < 0 || (uint32_t)self->processor >= looker->processor_count)
+        return UNKNOWN;
+    return ahead_ns - (int64_t)looker->left_out_ns[self->processor];
+}
+
+/* Our own thread runs now, so its clock was read at the last tick at the latest. Whether the
+ * kernel's clock leaves interrupts out is not told: both clocks began at the start of the machine,
+ * and the right guess brings them together. */
+static void calibrate(struct pep_looker *looker) {
+    struct pep_look self;
+    looker->clock_offset_ns = UNKNOWN;
+    pep_look_at(looker, pep_os_gettid(), &self);
+    uint64_t ran = last_ran(looker, self.tid), now = pep_os_clock_ns(CLOCK_MONOTONIC);
+    long count = pep_os_read_file("/proc/stat", looker->text, sizeof looker->text);
+    if (ran == 0 || now == 0 || count <= 0)
+        return;
+    int64_t ahead = (int64_t)(now - ran);
+    read_processors(looker, true);
+    int64_t with = offset_of(looker, &self, ahead);
+    read_processors(looker, false);
+    int64_t without = offset_of(looker, &self, ahead);
+    looker->clock_offset_ns = without;
+    if (with != UNKNOWN && distance_from_zero(with) < distance_from_zero(without)) {
+        read_processors(looker, true);
+        looker->clock_offset_ns = with;
+    }
+}
+
+uint64_t pep_look_since(struct pep_looker *looker, const struct pep_look *look) {
+    if (look->kind != PEP_LOOK_WAITS && look->kind != PEP_LOOK_STOPPED)
+        return 0;
+    if (!looker->is_calibrated)
+        calibrate(looker);
+    looker->is_calibrated = true;
+    uint64_t ran = last_ran(looker, look->tid);
+    if (ran == 0 || looker->clock_offset_ns == UNKNOWN || look->processor < 0 ||
+        (uint32_t)look->processor >= looker->processor_count)
+        return 0;
+    /* What was taken since it waits is counted too: the wait is told too short, never too long. */
+    uint64_t since = ran + (uint64_t)looker->clock_offset_ns + looker->left_out_ns[look->processor];
+    uint64_t now = pep_os_clock_ns(CLOCK_MONOTONIC);
+    return since < now ? since : now;
+}
