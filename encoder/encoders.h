@@ -36,6 +36,8 @@ void pep_encode_text(const struct pep_encode_job *job);
 void pep_encode_legacy(const struct pep_encode_job *job);
 /* Waiting (types contentions and delay; kind "mutex", else block) as the same readers know it. */
 void pep_encode_contention(const struct pep_encode_job *job);
+/* A profile that counts (one type; kind "goroutine" or "threadcreate") as Go prints it. */
+void pep_encode_count(const struct pep_encode_job *job);
 /* The interactive page, one self-contained HTML document. */
 void pep_encode_flame_html(const struct pep_encode_job *job);
 /* A static SVG of the same graph. */

@@ -12,7 +12,7 @@ find preload sampler encoder http -name '*.[ch]' | sort | xargs awk -v allow_fil
         to = folder(h)
         if (f == to) return 1
         if (f == "sampler") return to == "rt"
-        if (f == "encoder") return h ~ /^sampler\/(profile|modules)\.h$/ ||
+        if (f == "encoder") return h ~ /^sampler\/(profile|modules|dump)\.h$/ ||
             h ~ /^sampler\/rt\/(arena|attrs|counters|atomics|os)\.h$/
         if (f == "http") return to == "rt" || to == "encoder" ||
             h ~ /^sampler\/(profile|cpu|heap|mmap|lock|gauge|thread|modules)\.h$/
