@@ -5,6 +5,7 @@
 #include "sampler/modules.h"
 #include "sampler/rt/counters.h"
 #include "sampler/rt/os.h"
+#include "sampler/unwind_cfi.h"
 #include "sampler/unwind_guess.h"
 #include "sampler/unwind_learn.h"
 #include "sampler/unwind_memory.h"
@@ -124,17 +125,31 @@ PEP_SIGNAL_SAFE static bool is_bare_trampoline(struct walk *walk) {
            !pep_guess_is_after_call(walk->memory, walk->frame.pc);
 }
 
+/* The rule that call frame information gives; *may_be_bare: nothing says that the frame's PC
+ * belongs to the same function as the address before it. */
+PEP_SIGNAL_SAFE static struct pep_rule rule_of_module(struct walk *walk,
+                                                      const struct pep_module *module,
+                                                      uintptr_t lookup, bool *may_be_bare) {
+    struct pep_cfi_found plain;
+    *may_be_bare = true;
+    if (!walk->is_slow && pep_cfi_find(walk->memory, module, lookup, &plain)) {
+        *may_be_bare = walk->frame.pc >= plain.limit;
+        return plain.rule;
+    }
+    PEP_COUNT(unwind_slow, 1);
+    return pep_learner_learn(walk->learner, module, lookup);
+}
+
 PEP_SIGNAL_SAFE __attribute__((noinline)) static struct pep_rule learn(struct walk *walk,
                                                                        uintptr_t lookup) {
     const struct pep_module *module = pep_modules_find(lookup);
     struct pep_rule rule = {.kind = PEP_RULE_BLIND};
-    if (module != NULL) {
-        PEP_COUNT(unwind_slow, 1);
-        rule = pep_learner_learn(walk->learner, module, lookup);
-    } else if (lookup >= PEP_PC_FIRST_REAL && !pep_modules_is_executable(lookup)) {
+    bool may_be_bare = true;
+    if (module != NULL)
+        rule = rule_of_module(walk, module, lookup, &may_be_bare);
+    else if (lookup >= PEP_PC_FIRST_REAL && !pep_modules_is_executable(lookup))
         pep_modules_note_unknown();
-    }
-    if (rule.kind != PEP_RULE_SIGNAL && is_bare_trampoline(walk))
+    if (may_be_bare && rule.kind != PEP_RULE_SIGNAL && is_bare_trampoline(walk))
         return (struct pep_rule){.kind = PEP_RULE_SIGNAL};
     if (module != NULL && rule.kind != PEP_RULE_NONE && !pep_modules_is_gone(module->id))
         pep_rules_add(lookup, rule);
