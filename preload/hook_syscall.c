@@ -3,8 +3,8 @@
  *
  * Model:   a signal of perf's that comes while execve works outlives the program and ends the next
  *          one (only timers' signals are flushed by it), so the sampler lets go of the thread
- *          first, as it does for libc's exec functions. Rights and filters: hook_rights.c. Every
- *          other number goes through untouched.
+ *          first, as it does for libc's exec functions. Rights and filters: hook_rights.c. Futexes:
+ *          hook_lock_futex.c. Every other number goes through untouched.
  * Writers: any host thread.  [hook]
  * Readers: -
  * Memory:  none.
@@ -78,6 +78,8 @@ PEP_EXPORT long pep_hook_syscall(long nr, long a, long b, long c, long d, long e
     case SYS_capset:
     case SYS_seccomp:
         return special(nr, a, b, c, d, e, f);
+    case SYS_futex:
+        return pep_hook_lock_futex((const long[7]){nr, a, b, c, d, e, f});
     default:
         return next(nr, a, b, c, d, e, f);
     }

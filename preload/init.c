@@ -28,6 +28,7 @@
 #include "sampler/birth.h"
 #include "sampler/cpu.h"
 #include "sampler/heap.h"
+#include "sampler/lock.h"
 #include "sampler/mmap.h"
 #include "sampler/modules.h"
 #include "sampler/rt/arena.h"
@@ -330,6 +331,7 @@ static int wake(void) {
         return error;
     pep_hook_process_init();
     watch_heap();
+    (void)pep_lock_init(pep_config.lock_rate);
     if (pep_birth_init() != 0) /* no reason to stay asleep */
         pep_log("births of threads are not recorded: no memory");
     /* release: the hooks see all of the above. */

@@ -68,6 +68,9 @@ void pep_hook_rights_init(void);
 /* hook_rights.c: before seccomp(2) is called so. True as pep_init_retire. */
 bool pep_hook_rights_filter(long operation, long program);
 
+/* hook_lock_futex.c: the call and its arguments, as syscall(2) has them. */
+PEP_HOOK_SAFE long pep_hook_lock_futex(const long call[7]);
+
 /* hook_signal.c: while a recording wants to be written at the end, fatal signals that the host
  * left at their default come by us first. */
 void pep_hook_signal_guard(void);

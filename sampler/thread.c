@@ -8,6 +8,7 @@
 
 #include "sampler/cpu.h"
 #include "sampler/heap_hook.h"
+#include "sampler/lock.h"
 #include "sampler/rt/atomics.h"
 #include "sampler/rt/counters.h"
 #include "sampler/rt/os.h"
@@ -70,6 +71,10 @@ PEP_SIGNAL_SAFE struct pep_thread *pep_thread_self(void) {
     int tid = pep_os_gettid();
     struct pep_thread *thread = self;
     return thread != NULL && pep_load_relaxed(&thread->tid) == tid ? thread : pep_thread_of(tid);
+}
+
+PEP_SIGNAL_SAFE struct pep_thread *pep_thread_mine(void) {
+    return self;
 }
 
 PEP_HOOK_SAFE bool pep_thread_is_own(void) {
@@ -221,6 +226,7 @@ PEP_HOOK_SAFE void pep_thread_leave(void) {
     uint64_t ours = pep_cpu_signal() > 0 ? 1ull << (pep_cpu_signal() - 1) : 0;
     pep_os_sigprocmask(0 /* SIG_BLOCK */, &ours, NULL);
     pep_cpu_thread_leave(thread);
+    pep_lock_thread_leave(thread);
     char name[16] = "";
     if (thread->identity != 0 && pep_os_prctl(PR_GET_NAME, (unsigned long)name, 0, 0, 0) == 0)
         set_name(&tables->identities[thread->identity], name);

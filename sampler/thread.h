@@ -89,6 +89,9 @@ PEP_SIGNAL_SAFE struct pep_thread *pep_thread_at(uint32_t index);
 PEP_SIGNAL_SAFE struct pep_thread *pep_thread_check(const void *slot);
 /* The calling thread's slot, or NULL. */
 PEP_SIGNAL_SAFE struct pep_thread *pep_thread_self(void);
+/* The same by the thread's own memory alone: no system call; for threads that libc knows. NULL:
+ * perhaps. */
+PEP_SIGNAL_SAFE struct pep_thread *pep_thread_mine(void);
 /* The slot of a tid, or NULL. */
 PEP_SIGNAL_SAFE struct pep_thread *pep_thread_of(int tid);
 PEP_SIGNAL_SAFE uint32_t pep_thread_index(const struct pep_thread *thread);

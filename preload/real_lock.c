@@ -1,0 +1,56 @@
+#include "preload/real_lock.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "sampler/rt/atomics.h"
+
+static PEP_TLS bool is_resolving;
+
+#define BOOT(name, parameters, arguments) \
+    static int boot_##name parameters { \
+        if (is_resolving) \
+            return 0; \
+        pep_real_lock_resolve(); \
+        if (pep_real_lock.name == boot_##name) \
+            return ENOSYS; \
+        return pep_real_lock.name arguments; \
+    }
+PEP_REAL_LOCKS(BOOT)
+PEP_REAL_CONDS(BOOT)
+#undef BOOT
+
+struct pep_real_lock pep_real_lock = {
+#define FIELD(name, parameters, arguments) .name = boot_##name,
+    PEP_REAL_LOCKS(FIELD) PEP_REAL_CONDS(FIELD)
+#undef FIELD
+};
+
+/* release: a hook on another thread reads the old or the new one; each is good. */
+static void set(void *field, void *found) {
+    if (found != NULL)
+        pep_store_release((void **)field, found);
+}
+
+/* Of that version; from a library before libc that has none, of no version. */
+static void *look_up_cond(const char *name) {
+    void *found = dlvsym(RTLD_NEXT, name, PEP_REAL_COND_VERSION);
+    return found != NULL ? found : dlsym(RTLD_NEXT, name);
+}
+
+void pep_real_lock_resolve(void) {
+    if (is_resolving)
+        return;
+    int saved_errno = errno;
+    is_resolving = true;
+#define RESOLVE(name, parameters, arguments) set(&pep_real_lock.name, dlsym(RTLD_NEXT, #name));
+    PEP_REAL_LOCKS(RESOLVE)
+#undef RESOLVE
+#define RESOLVE(name, parameters, arguments) set(&pep_real_lock.name, look_up_cond(#name));
+    PEP_REAL_CONDS(RESOLVE)
+#undef RESOLVE
+    is_resolving = false;
+    errno = saved_errno;
+}

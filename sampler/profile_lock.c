@@ -1,0 +1,99 @@
+/*
+ * The profiles of waiting: block and mutex.
+ *
+ * Model:   cells are subtracted and labelled as profile_cells.h has it; what was not seen or lost
+ *          is told in the comments.
+ * Writers: -
+ * Readers: whoever asks, on profep's threads.  [normal]
+ * Memory:  the caller's arena.
+ * When full: the arena says so (is_failed).
+ */
+#include <time.h>
+
+#include "sampler/lock_internal.h"
+#include "sampler/rt/counters.h"
+#include "sampler/rt/os.h"
+
+#define COMMENTS_MAX 10u
+
+struct pep_cells_snapshot *pep_lock_snapshot_take(struct pep_arena *arena,
+                                                  enum pep_lock_side side) {
+    return pep_cells_snapshot_take(arena, pep_lock_cells(side));
+}
+
+static void add_comment(struct pep_profile *profile, const char *text) {
+    if (text != NULL && profile->comment_count < COMMENTS_MAX)
+        profile->comments[profile->comment_count++] = text;
+}
+
+static void add_rate(struct pep_arena *arena, struct pep_profile *profile) {
+    uint64_t rate_ns = pep_lock_rate();
+    if (rate_ns == 0)
+        add_comment(profile, "Waiting is not recorded: the rate is 0.");
+    else if (rate_ns == 1)
+        add_comment(profile, "Every contended wait is recorded.");
+    else
+        add_comment(profile,
+                    pep_arena_printf(arena,
+                                     "Waits of %llu ns and more are all recorded, shorter ones by "
+                                     "chance and scaled up.",
+                                     (unsigned long long)rate_ns));
+}
+
+static void add_losses(struct pep_arena *arena, struct pep_profile *profile) {
+    static const enum pep_counter told[] = {
+        PEP_COUNTER_lock_places_full, PEP_COUNTER_lock_unknown_holder, PEP_COUNTER_cell_table_full,
+        PEP_COUNTER_cells_lost, PEP_COUNTER_stack_table_full};
+    for (size_t i = 0; i < PEP_COUNT_OF(told); i++) {
+        uint64_t value = pep_load_relaxed(&pep_counter_values[told[i]]);
+        if (value != 0)
+            add_comment(profile,
+                        pep_arena_printf(arena, "%llu %s (%s), since the start.",
+                                         (unsigned long long)value, pep_counter_help(told[i]),
+                                         pep_counter_name(told[i])));
+    }
+}
+
+static void fill_comments(struct pep_arena *arena, struct pep_profile *profile,
+                          enum pep_lock_side side) {
+    profile->comments = pep_arena_array(arena, COMMENTS_MAX, sizeof *profile->comments);
+    if (profile->comments == NULL)
+        return;
+    add_comment(profile, side == PEP_LOCK_BLOCK
+                             ? "Stacks of those who waited, with how long."
+                             : "Stacks of those who let go what others waited for, with how long "
+                               "these had waited since it was let go before.");
+    add_comment(profile, "Seen: mutexes, read-write locks, condition variables, semaphores, "
+                         "barriers, spinlocks and ends of threads, of pthread and C11, and futexes "
+                         "by way of syscall(). Not seen: locks inside libc, and locks of programs "
+                         "that make their own system calls.");
+    add_rate(arena, profile);
+    add_losses(arena, profile);
+}
+
+struct pep_profile *pep_profile_lock(struct pep_arena *arena, enum pep_lock_side side,
+                                     const struct pep_cells_snapshot *before,
+                                     const struct pep_profile_filter *filter) {
+    struct pep_profile *profile = pep_arena_alloc(arena, sizeof *profile);
+    if (profile == NULL)
+        return NULL;
+    *profile = (struct pep_profile){
+        .kind = side == PEP_LOCK_BLOCK ? "block" : "mutex",
+        .types = {{"contentions", "count"}, {"delay", "nanoseconds"}},
+        .type_count = 2,
+        .default_type = 1,
+        .period_type = {"contentions", "count"},
+        .period = 1,
+        .is_exact = true,
+        .time_ns = (int64_t)pep_os_clock_ns(CLOCK_REALTIME),
+        .main_mapping = PEP_MAPPING_NONE,
+        .pid = pep_os_getpid(),
+    };
+    struct pep_cells_view view = {
+        .set = pep_lock_cells(side), .before = before, .state_of = pep_lock_kind_name};
+    if (filter != NULL)
+        view.filter = *filter;
+    pep_profile_fill_cells(arena, profile, &view);
+    fill_comments(arena, profile, side);
+    return arena->is_failed ? NULL : profile;
+}
