@@ -169,7 +169,7 @@ static void begin_copy(struct scan *scan) {
     pep_store_relaxed(&writing, number);
     /* Whoever sees one of our entries below sees `writing` too: pairs with find_id(). */
     pep_fence_seq_cst();
-    memset(table->is_seen, 0, sizeof(table->is_seen));
+    memset(table->is_seen, 0, pep_load_relaxed(&module_count)); /* the rest never was */
 }
 
 static void publish(struct scan *scan) {
@@ -232,7 +232,7 @@ static pep_module_id add_module(const struct pep_scan_object *object) {
     table->identities[module_count] = (struct identity){
         .inode = object->inode,
         .fingerprint = object->fingerprint,
-        .head = pep_scan_head(module->start),
+        .head = object->head != 0 ? object->head : pep_scan_head(module->start),
     };
     pep_store_release(&module_count, module_count + 1);
     return module->id;

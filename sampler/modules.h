@@ -39,7 +39,7 @@ struct pep_module {
     uintptr_t eh_frame_hdr;    /* in memory, 0 when the object has none */
     uint64_t eh_frame_hdr_bytes;
     /* The segment that holds the call frame information, where it can never be unmapped: in the
-     * program, in libc and in the loader; else 0, 0. */
+     * program, in libc, in the loader and in libprofep.so; else 0, 0. */
     uintptr_t cfi_start, cfi_limit;
     uint8_t build_id[PEP_BUILD_ID_MAX];
     uint8_t build_id_bytes; /* 0: the object has none */

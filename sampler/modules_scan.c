@@ -13,7 +13,10 @@
 #define PAGE_DOWN(a) ((a) & ~(PAGE - 1))
 #define PHDRS_MAX 64
 #define NOTE_MAX 1024
-#define GO_BUILD_ID 4 /* type of the note that Go's linker writes */
+#define PATH_BYTES 4200
+#define READ_BYTES (PEP_SCAN_BUFFER_BYTES - 3 * PATH_BYTES) /* the paths stand behind */
+#define START_BYTES 1536 /* of an object: its headers, and its notes in most */
+#define GO_BUILD_ID 4    /* type of the note that Go's linker writes */
 
 struct line {
     uintptr_t start, limit;
@@ -34,12 +37,29 @@ static bool peek_all(void *to, uintptr_t from, size_t count) {
     return pep_os_peek(to, from, count) == (long)count;
 }
 
+/* The first bytes of an object: each further read is a system call or two. */
+struct start {
+    uintptr_t address;
+    size_t count;
+    unsigned char bytes[START_BYTES];
+};
+
+/* What is not among the first bytes is read where it is. */
+static bool peek_from(const struct start *start, void *to, uintptr_t from, size_t count) {
+    if (start == NULL || from < start->address || count > start->count ||
+        from - start->address > start->count - count)
+        return peek_all(to, from, count);
+    memcpy(to, start->bytes + (from - start->address), count);
+    return true;
+}
+
 /* Notes are (namesz, descsz, type, name, desc), each padded to 4 bytes. */
-static void read_notes(uintptr_t at, size_t size, struct pep_module *module) {
+static void read_notes(const struct start *start, uintptr_t at, size_t size,
+                       struct pep_module *module) {
     unsigned char notes[NOTE_MAX];
     if (size > sizeof(notes))
         size = sizeof(notes);
-    if (!peek_all(notes, at, size))
+    if (!peek_from(start, notes, at, size))
         return;
     size_t i = 0;
     while (i + sizeof(Elf64_Nhdr) <= size) {
@@ -105,13 +125,14 @@ static void find_cfi_segment(const Elf64_Phdr *phdrs, size_t count, struct pep_m
     }
 }
 
-static void read_phdrs(const Elf64_Phdr *phdrs, size_t count, struct pep_scan_object *object) {
+static void read_phdrs(const struct start *start, const Elf64_Phdr *phdrs, size_t count,
+                       struct pep_scan_object *object) {
     struct pep_module *m = &object->module;
     object->fingerprint = mix(0xcbf29ce484222325ULL, phdrs, count * sizeof(*phdrs));
     for (size_t i = 0; i < count; i++) {
         const Elf64_Phdr *p = &phdrs[i];
         if (p->p_type == PT_NOTE)
-            read_notes(m->bias + p->p_vaddr, p->p_memsz, m);
+            read_notes(start, m->bias + p->p_vaddr, p->p_memsz, m);
         if (p->p_type == PT_GNU_EH_FRAME) {
             m->eh_frame_hdr = m->bias + p->p_vaddr;
             m->eh_frame_hdr_bytes = p->p_memsz;
@@ -130,22 +151,27 @@ uint64_t pep_scan_head(uintptr_t start) {
     return peek_all(&head, start, sizeof(head)) ? mix(1, &head, sizeof(head)) : 0;
 }
 
-bool pep_scan_headers(uintptr_t start, struct pep_scan_object *object) {
+bool pep_scan_headers(uintptr_t address, struct pep_scan_object *object) {
     Elf64_Ehdr head;
     Elf64_Phdr phdrs[PHDRS_MAX];
+    struct start start = {.address = address};
     memset(object, 0, sizeof(*object));
-    object->module.start = start;
-    if (!peek_all(&head, start, sizeof(head)) || memcmp(head.e_ident, ELFMAG, SELFMAG) != 0)
+    object->module.start = address;
+    long count = pep_os_peek(start.bytes, address, sizeof(start.bytes));
+    start.count = count > 0 ? (size_t)count : 0;
+    if (!peek_from(&start, &head, address, sizeof(head)) ||
+        memcmp(head.e_ident, ELFMAG, SELFMAG) != 0)
         return false;
     if (head.e_ident[EI_CLASS] != ELFCLASS64 || head.e_machine != EM_X86_64 ||
         (head.e_type != ET_DYN && head.e_type != ET_EXEC) || head.e_phentsize != sizeof(phdrs[0]) ||
         head.e_phnum > PHDRS_MAX || head.e_phoff > PAGE)
         return false;
-    if (!peek_all(phdrs, start + head.e_phoff, head.e_phnum * sizeof(phdrs[0])))
+    if (!peek_from(&start, phdrs, address + head.e_phoff, head.e_phnum * sizeof(phdrs[0])))
         return false;
     if (!read_loads(phdrs, head.e_phnum, object))
         return false;
-    read_phdrs(phdrs, head.e_phnum, object);
+    object->head = mix(1, &head, sizeof(head));
+    read_phdrs(&start, phdrs, head.e_phnum, object);
     return true;
 }
 
@@ -160,7 +186,7 @@ static void classify(struct pep_module *m, uintptr_t span_limit) {
     base = base != NULL ? base + 1 : m->path;
     m->is_libc = strncmp(base, "libc.so", 7) == 0 || strncmp(base, "libc-2.", 7) == 0 ||
                  strncmp(base, "ld-", 3) == 0;
-    if (!m->is_main && !m->is_libc)
+    if (!m->is_main && !m->is_libc && !m->is_own)
         m->cfi_start = m->cfi_limit = 0;
 }
 
@@ -199,12 +225,22 @@ static bool parse_line(const char *p, struct line *line) {
     return line->limit > line->start;
 }
 
+/* The start of a file, which may be an object's: its headers are read when code of it comes by.
+ * Most files that are mapped are data, such as locales. */
+struct candidate {
+    uintptr_t start; /* 0: none */
+    uint64_t inode;
+    char *path;
+};
+
 /* The object whose mappings are passing by, until a line lies beyond it. */
 struct state {
     struct pep_scan_sink *sink;
     struct pep_scan_object object;
     bool is_open;
-    char path[4200];
+    int newest; /* of the candidates: data may be mapped between an object's start and its code */
+    struct candidate candidates[2];
+    char *path;
 };
 
 static void close_object(struct state *state) {
@@ -213,33 +249,54 @@ static void close_object(struct state *state) {
     state->is_open = false;
 }
 
-static void open_object(struct state *state, const struct line *line) {
-    struct pep_scan_object found;
+static void note_candidate(struct state *state, const struct line *line) {
     bool is_file = line->inode != 0 && line->path[0] == '/';
     if (line->offset != 0 || !line->is_readable || !(is_file || strcmp(line->path, "[vdso]") == 0))
         return;
     if (state->is_open && state->object.has_code)
         return; /* a file mapped as data into the hole of an object */
-    if (!pep_scan_headers(line->start, &found))
-        return;
-    state->object = found;
-    state->object.inode = line->inode;
+    state->newest = !state->newest;
+    struct candidate *candidate = &state->candidates[state->newest];
+    candidate->start = line->start;
+    candidate->inode = line->inode;
     size_t len = strlen(line->path);
-    if (len >= sizeof(state->path))
-        len = sizeof(state->path) - 1;
-    memcpy(state->path, line->path, len);
-    state->path[len] = '\0';
-    state->object.module.path = state->path;
-    classify(&state->object.module, found.span_limit);
-    state->is_open = true;
+    if (len >= PATH_BYTES)
+        len = PATH_BYTES - 1;
+    memcpy(candidate->path, line->path, len);
+    candidate->path[len] = '\0';
+}
+
+/* The object that code at a line belongs to; a program whose code was moved to huge pages has
+ * another inode there. */
+static void open_object(struct state *state, const struct line *line) {
+    struct candidate *last = &state->candidates[state->newest];
+    struct candidate *before = &state->candidates[!state->newest];
+    bool is_before = before->start != 0 && before->inode == line->inode;
+    struct candidate *chosen = last->inode != line->inode && is_before ? before : last;
+    struct pep_scan_object found;
+    bool is_found = chosen->start != 0 && pep_scan_headers(chosen->start, &found) &&
+                    line->start < found.span_limit;
+    if (is_found) {
+        state->object = found;
+        state->object.inode = chosen->inode;
+        char *swap = state->path;
+        state->path = chosen->path;
+        chosen->path = swap;
+        state->object.module.path = state->path;
+        classify(&state->object.module, found.span_limit);
+        state->is_open = true;
+    }
+    last->start = before->start = 0;
 }
 
 static void take_line(struct state *state, const struct line *line) {
     if (state->is_open && line->start >= state->object.span_limit)
         close_object(state);
-    open_object(state, line);
+    note_candidate(state, line);
     if (!line->is_executable)
         return;
+    if (!state->is_open || !state->object.has_code)
+        open_object(state, line);
     struct pep_scan_object *o = &state->object;
     if (state->is_open && line->start >= o->module.start) {
         /* Code that was moved to huge pages has no file any more. */
@@ -256,7 +313,7 @@ static int read_maps(int fd, struct state *state) {
     char *buffer = state->sink->buffer;
     size_t used = 0, lines = 0;
     for (;;) {
-        long r = pep_os_read(fd, buffer + used, PEP_SCAN_BUFFER_BYTES - 1 - used);
+        long r = pep_os_read(fd, buffer + used, READ_BYTES - 1 - used);
         if (r == -EINTR)
             continue;
         if (r < 0)
@@ -273,7 +330,7 @@ static int read_maps(int fd, struct state *state) {
             at = (size_t)(end + 1 - buffer);
             lines++;
         }
-        if (at == 0 && used >= PEP_SCAN_BUFFER_BYTES - 1)
+        if (at == 0 && used >= READ_BYTES - 1)
             at = used;
         memmove(buffer, buffer + at, used - at);
         used -= at;
@@ -289,7 +346,11 @@ int pep_scan_maps(struct pep_scan_sink *sink) {
         fd = pep_os_open("/proc/self/maps", O_RDONLY, 0);
     if (fd < 0)
         return fd;
-    struct state state = {.sink = sink};
+    char *paths = sink->buffer + READ_BYTES;
+    struct state state = {
+        .sink = sink,
+        .path = paths,
+        .candidates = {{.path = paths + PATH_BYTES}, {.path = paths + 2 * PATH_BYTES}}};
     int r = read_maps(fd, &state);
     pep_os_close(fd);
     return r;
@@ -320,7 +381,7 @@ static int pick_object(struct dl_phdr_info *info, size_t size, void *argument) {
     object.module.start = low;
     if (!read_loads(info->dlpi_phdr, info->dlpi_phnum, &object))
         return 0;
-    read_phdrs(info->dlpi_phdr, info->dlpi_phnum, &object);
+    read_phdrs(NULL, info->dlpi_phdr, info->dlpi_phnum, &object);
     pick->best = object;
     pick->name = info->dlpi_name;
     pick->has_best = true;

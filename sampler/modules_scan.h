@@ -24,6 +24,7 @@
 struct pep_scan_object {
     struct pep_module module; /* id, is_unloaded and path's lifetime are the sink's business */
     uint64_t inode;
+    uint64_t head;        /* as pep_scan_head has it; 0: not read */
     uint64_t fingerprint; /* of program headers, build-id and the head of .eh_frame_hdr */
     uintptr_t span_limit; /* end of all segments */
     bool has_code;        /* an executable mapping was seen where the headers say */
