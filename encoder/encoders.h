@@ -14,12 +14,40 @@
 #include "encoder/writer.h"
 #include "sampler/profile.h"
 
+enum pep_report_sort {
+    PEP_REPORT_BY_LINE = 0, /* file, function, line */
+    PEP_REPORT_BY_COUNT,
+    PEP_REPORT_BY_OVERHEAD,
+    PEP_REPORT_BY_FLAT_COUNT /* tree only */
+};
+enum pep_report_recursion {
+    PEP_REPORT_RECUR_OFF = 0,
+    PEP_REPORT_RECUR_FLAT, /* an address that is on the stack already goes back there */
+    PEP_REPORT_RECUR_FLATC /* frames of libraries too */
+};
+
+/* How the reports tree and flat are printed; zeros are the defaults. */
+struct pep_report_options {
+    bool is_by_address; /* addresses of one line stay apart (combine=false) */
+    bool has_libraries; /* frames of libraries are shown too (C=true) */
+    bool is_by_thread;  /* a report for each thread (groupby=thread) */
+    uint32_t max_depth; /* 0: no limit; levels of a tree */
+    uint32_t columns;   /* of the terminal; 0: 80 */
+    int64_t min_count;
+    double noise_floor; /* hides what has at most that many times the root of its parent */
+    enum pep_report_sort sort;
+    enum pep_report_recursion recursion;
+    const int *tids; /* only these threads; NULL: all */
+    uint32_t tid_count;
+};
+
 struct pep_encode_job {
     const struct pep_profile *profile;
     struct pep_symbolizer *symbolizer;
     struct pep_writer *writer;
     struct pep_arena *arena;
     const char *title; /* what a page shows on top, e.g. "redis-server 4711: CPU, 5 s at 100 Hz" */
+    const struct pep_report_options *report; /* of tree and flat; NULL: the defaults */
 };
 
 /* profile.proto, NOT yet compressed (put a gzip writer in front). At most 16,000 samples and 4 MiB:
@@ -38,6 +66,9 @@ void pep_encode_legacy(const struct pep_encode_job *job);
 void pep_encode_contention(const struct pep_encode_job *job);
 /* A profile that counts (one type; kind "goroutine" or "threadcreate") as Go prints it. */
 void pep_encode_count(const struct pep_encode_job *job);
+/* Julia's reports: who called whom, indented; and a list of lines. */
+void pep_encode_tree(const struct pep_encode_job *job);
+void pep_encode_flat(const struct pep_encode_job *job);
 /* The interactive page, one self-contained HTML document. */
 void pep_encode_flame_html(const struct pep_encode_job *job);
 /* A static SVG of the same graph. */
