@@ -9,7 +9,6 @@
  * When full: false.
  */
 #include <inttypes.h>
-#include <math.h>
 
 #include "encoder/report.h"
 #include "encoder/sort.h"
@@ -152,6 +151,19 @@ static bool write_row(struct pep_report *report, const struct widths *widths,
     return true;
 }
 
+/* The square root, rounded down: nothing else here wants libm. */
+static int64_t root_of(double square) {
+    int64_t low = 0, high = 3000000000;
+    while (high - low > 1) {
+        int64_t middle = (low + high) / 2;
+        if ((double)middle * (double)middle <= square)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
 /* The children of a node that are to be shown, in order. */
 static bool open_level(struct pep_report *report, const struct pep_report_node *parent,
                        struct level *level) {
@@ -159,7 +171,7 @@ static bool open_level(struct pep_report *report, const struct pep_report_node *
     uint32_t most_line = 0;
     int64_t floor = 0;
     if (options->noise_floor > 0 && parent->parent != NULL)
-        floor = (int64_t)(options->noise_floor * sqrt((double)parent->count));
+        floor = root_of(options->noise_floor * options->noise_floor * (double)parent->count);
     *level = (struct level){.floor = floor};
     level->nodes =
         pep_arena_array(report->job->arena, parent->child_count + 1u, sizeof(*level->nodes));

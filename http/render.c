@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "encoder/encoders.h"
+#include "http/report_params.h"
 #include "http/window.h"
 #include "sampler/rt/os.h"
 
@@ -21,6 +22,8 @@ static const struct format {
     [PEP_FORMAT_HTML] = {"text/html; charset=utf-8", pep_encode_flame_html, true},
     [PEP_FORMAT_COLLAPSED] = {"text/plain; charset=utf-8", pep_encode_collapsed, false},
     [PEP_FORMAT_TEXT] = {"text/plain; charset=utf-8", pep_encode_text, false},
+    [PEP_FORMAT_TREE] = {"text/plain; charset=utf-8", pep_encode_tree, false},
+    [PEP_FORMAT_FLAT] = {"text/plain; charset=utf-8", pep_encode_flat, false},
     [PEP_FORMAT_LEGACY] = {"text/plain; charset=utf-8", pep_encode_legacy, false},
 };
 
@@ -30,7 +33,13 @@ const char *pep_render_params(const struct pep_request *request, enum pep_format
     *thread = pep_request_param(request, "thread");
     *format = pep_request_accept(pep_request_header(request, "Accept", NULL));
     if (wanted && !pep_request_format(wanted, format))
-        return "format must be one of pprof, svg, html, collapsed, text, top.";
+        return "format must be one of pprof, svg, html, collapsed, text, top, tree, flat.";
+    if (*format == PEP_FORMAT_TREE || *format == PEP_FORMAT_FLAT) {
+        struct pep_report_options report;
+        const char *sentence = pep_report_params(request, &report);
+        if (sentence)
+            return sentence;
+    }
     if (*thread && (!**thread || strlen(*thread) > PEP_REQUEST_THREAD_MAX))
         return "thread must be a thread id or a part of a thread's name, up to 64 bytes.";
     return NULL;
@@ -94,32 +103,40 @@ static const char *title_of(const struct pep_profile *profile, struct pep_arena 
     return title ? title : "";
 }
 
-int pep_render_to(struct pep_writer *writer, enum pep_format format,
-                  const struct pep_profile *profile, struct pep_arena *arena) {
+static int encode(struct pep_writer *writer, enum pep_format format, struct pep_encode_job *job) {
     struct pep_gzip_writer gzip;
-    struct pep_encode_job job = {.profile = profile,
-                                 .symbolizer = pep_symbolizer_begin(arena),
-                                 .writer = writer,
-                                 .arena = arena,
-                                 .title = title_of(profile, arena)};
-    if (!job.symbolizer)
-        return -ENOMEM;
     int error = 0;
+    job->symbolizer = pep_symbolizer_begin(job->arena);
+    job->writer = writer;
+    job->title = title_of(job->profile, job->arena);
+    if (!job->symbolizer)
+        return -ENOMEM;
     if (format == PEP_FORMAT_PPROF) {
         error = pep_gzip_writer_init(&gzip, writer, GZIP_LEVEL);
-        job.writer = &gzip.writer;
+        job->writer = &gzip.writer;
     }
     if (!error)
-        formats[format].encode(&job);
+        formats[format].encode(job);
     if (!error && format == PEP_FORMAT_PPROF)
         error = pep_gzip_writer_finish(&gzip);
-    pep_symbolizer_end(job.symbolizer);
+    pep_symbolizer_end(job->symbolizer);
     return error ? error : writer->error;
+}
+
+int pep_render_to(struct pep_writer *writer, enum pep_format format,
+                  const struct pep_profile *profile, struct pep_arena *arena) {
+    struct pep_encode_job job = {.profile = profile, .arena = arena};
+    return encode(writer, format, &job);
 }
 
 void pep_render_body(struct pep_response *response, enum pep_format format,
                      const struct pep_profile *profile, struct pep_arena *arena) {
-    int error = pep_render_to(&response->writer, format, profile, arena);
+    struct pep_report_options report;
+    struct pep_encode_job job = {.profile = profile, .arena = arena};
+    /* They were read before, by pep_render_params: what is wrong was answered there. */
+    if (response->request && !pep_report_params(response->request, &report))
+        job.report = &report;
+    int error = encode(&response->writer, format, &job);
     if (error && !response->writer.error)
         response->writer.error = error;
 }

@@ -231,7 +231,8 @@ bool pep_request_format(const char *text, enum pep_format *format) {
         enum pep_format format;
     } known[] = {{"pprof", PEP_FORMAT_PPROF}, {"svg", PEP_FORMAT_SVG},
                  {"html", PEP_FORMAT_HTML},   {"collapsed", PEP_FORMAT_COLLAPSED},
-                 {"text", PEP_FORMAT_TEXT},   {"top", PEP_FORMAT_TEXT}};
+                 {"text", PEP_FORMAT_TEXT},   {"top", PEP_FORMAT_TEXT},
+                 {"tree", PEP_FORMAT_TREE},   {"flat", PEP_FORMAT_FLAT}};
     for (size_t i = 0; i < PEP_COUNT_OF(known); i++) {
         if (strcmp(known[i].name, text) == 0) {
             *format = known[i].format;

@@ -29,6 +29,8 @@ enum pep_format {
     PEP_FORMAT_HTML,
     PEP_FORMAT_COLLAPSED,
     PEP_FORMAT_TEXT,
+    PEP_FORMAT_TREE, /* Julia's reports */
+    PEP_FORMAT_FLAT,
     PEP_FORMAT_LEGACY /* debug=1 of the heap; not a word of format= */
 };
 

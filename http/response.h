@@ -22,6 +22,8 @@
 #define PEP_RESPONSE_HEAD_BYTES 1536
 #define PEP_RESPONSE_BODY_BYTES 8192
 
+struct pep_request;
+
 /* Where the bytes go; tests pass a fake. */
 struct pep_sink {
     int (*send)(struct pep_sink *sink, const void *bytes, size_t count); /* 0 or -errno */
@@ -30,11 +32,12 @@ struct pep_sink {
 struct pep_response {
     struct pep_writer writer; /* the body */
     struct pep_sink *sink;
-    bool is_head;           /* the request was HEAD: no body */
-    bool is_old;            /* HTTP/1.0 */
-    bool is_begun;          /* the head is on its way */
-    bool is_length_unknown; /* HEAD only: do not claim a length */
-    const char *origin;     /* named in Access-Control-Allow-Origin, NULL: none */
+    bool is_head;                      /* the request was HEAD: no body */
+    bool is_old;                       /* HTTP/1.0 */
+    bool is_begun;                     /* the head is on its way */
+    bool is_length_unknown;            /* HEAD only: do not claim a length */
+    const struct pep_request *request; /* what is answered; NULL: nothing is known of it */
+    const char *origin;                /* named in Access-Control-Allow-Origin, NULL: none */
     int status;
     size_t head_count, body_count;
     char head[PEP_RESPONSE_HEAD_BYTES];

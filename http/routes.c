@@ -6,7 +6,7 @@
 #include "sampler/rt/attrs.h"
 
 #define READ (PEP_GET | PEP_HEAD)
-#define FORMATS "pprof, svg, html, collapsed, text, top"
+#define FORMATS "pprof, svg, html, collapsed, text, top, tree, flat"
 #define THREADS "a tid or a part of a name"
 
 static void on_index_without_slash(struct pep_exchange *exchange) {
@@ -175,6 +175,7 @@ static void dispatch(struct pep_exchange *exchange, const struct pep_verdict *ve
 void pep_routes_serve(struct pep_exchange *exchange) {
     struct pep_verdict verdict = pep_access_check(&exchange->service->access, exchange->request);
     struct pep_response *response = exchange->response;
+    response->request = exchange->request;
     if (verdict.status) {
         pep_response_error(response, verdict.status, verdict.sentence);
         if (verdict.status == 401)

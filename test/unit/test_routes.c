@@ -275,7 +275,7 @@ static void test_profile_params(void **state) {
     assert_int_equal(ask("GET /debug/pprof/profile?hz=0 HTTP/1.1", ""), 400);
     expect_sentence("hz must be a whole number from 1 to 10000.\n");
     assert_int_equal(ask("GET /debug/pprof/profile?format=x HTTP/1.1", ""), 400);
-    expect_sentence("format must be one of pprof, svg, html, collapsed, text, top.\n");
+    expect_sentence("format must be one of pprof, svg, html, collapsed, text, top, tree, flat.\n");
     assert_int_equal(ask("GET /debug/pprof/profile?seconds=-5&hz=250&thread=io%20w&debug=1 "
                          "HTTP/1.1",
                          ""),
