@@ -13,32 +13,22 @@
 #include "preload/hook_lock.h"
 #include "preload/real.h"
 
-PEP_HOOK_SAFE static bool is_wait(long operation) {
-    switch (operation & FUTEX_CMD_MASK) {
-    case FUTEX_WAIT:
-    case FUTEX_WAIT_BITSET:
-    case FUTEX_LOCK_PI:
-    case 13: /* FUTEX_LOCK_PI2, Linux 5.14 */
-    case FUTEX_WAIT_REQUEUE_PI:
-        return true;
-    default:
-        return false;
-    }
+#define BIT(command) (1u << (command))
+#define LOCK_PI2 13 /* Linux 5.14 */
+#define WAITS \
+    (BIT(FUTEX_WAIT) | BIT(FUTEX_WAIT_BITSET) | BIT(FUTEX_WAIT_REQUEUE_PI) | BIT(FUTEX_LOCK_PI) | \
+     BIT(LOCK_PI2))
+#define WAKES \
+    (BIT(FUTEX_WAKE) | BIT(FUTEX_WAKE_BITSET) | BIT(FUTEX_WAKE_OP) | BIT(FUTEX_REQUEUE) | \
+     BIT(FUTEX_CMP_REQUEUE) | BIT(FUTEX_CMP_REQUEUE_PI) | BIT(FUTEX_UNLOCK_PI))
+
+PEP_HOOK_SAFE static inline bool is_one_of(unsigned commands, long operation) {
+    unsigned long command = (unsigned long)operation & FUTEX_CMD_MASK;
+    return command < 32 && (commands >> command & 1) != 0;
 }
 
-PEP_HOOK_SAFE static bool is_wake(long operation) {
-    switch (operation & FUTEX_CMD_MASK) {
-    case FUTEX_WAKE:
-    case FUTEX_WAKE_BITSET:
-    case FUTEX_WAKE_OP:
-    case FUTEX_REQUEUE:
-    case FUTEX_CMP_REQUEUE:
-    case FUTEX_CMP_REQUEUE_PI:
-    case FUTEX_UNLOCK_PI:
-        return true;
-    default:
-        return false;
-    }
+PEP_HOOK_SAFE bool pep_hook_lock_is_futex_noted(const void *word, long operation) {
+    return is_one_of(WAITS, operation) || (pep_lock_is_waited(word) && is_one_of(WAKES, operation));
 }
 
 PEP_HOOK_SAFE long pep_hook_lock_futex(const long v[7]) {
@@ -46,9 +36,9 @@ PEP_HOOK_SAFE long pep_hook_lock_futex(const long v[7]) {
     struct pep_lock_wait wait = {.began_ns = 0};
     struct pep_lock_release release = {.waited_ns = 0};
     if (pep_hook_lock_is_watched()) {
-        if (is_wait(v[2]))
+        if (is_one_of(WAITS, v[2]))
             pep_lock_wait_begin(&wait, word, PEP_LOCK_FUTEX);
-        else if (pep_lock_is_waited(word) && is_wake(v[2]))
+        else
             pep_lock_release_begin(&release, word, PEP_LOCK_FUTEX);
     }
     long result = pep_real_map.syscall(v[0], v[1], v[2], v[3], v[4], v[5], v[6]);

@@ -79,7 +79,9 @@ PEP_EXPORT long pep_hook_syscall(long nr, long a, long b, long c, long d, long e
     case SYS_seccomp:
         return special(nr, a, b, c, d, e, f);
     case SYS_futex:
-        return pep_hook_lock_futex((const long[7]){nr, a, b, c, d, e, f});
+        if (pep_hook_lock_is_futex_noted((const void *)a, b))
+            return pep_hook_lock_futex((const long[7]){nr, a, b, c, d, e, f});
+        return next(nr, a, b, c, d, e, f);
     default:
         return next(nr, a, b, c, d, e, f);
     }

@@ -68,7 +68,9 @@ void pep_hook_rights_init(void);
 /* hook_rights.c: before seccomp(2) is called so. True as pep_init_retire. */
 bool pep_hook_rights_filter(long operation, long program);
 
-/* hook_lock_futex.c: the call and its arguments, as syscall(2) has them. */
+/* hook_lock_futex.c: false when a futex's call neither waits nor wakes anybody; otherwise the call
+ * and its arguments, as syscall(2) has them. */
+PEP_HOOK_SAFE bool pep_hook_lock_is_futex_noted(const void *word, long operation);
 PEP_HOOK_SAFE long pep_hook_lock_futex(const long call[7]);
 
 /* hook_signal.c: while a recording wants to be written at the end, fatal signals that the host
