@@ -40,6 +40,8 @@ static const struct {
     const char *title;
     uint64_t (*count)(struct pep_arena *arena); /* the request's */
 } counted[] = {
+    {"block", pep_on_block_count},
+    {"mutex", pep_on_mutex_count},
     {"", NULL},
 };
 

@@ -25,6 +25,7 @@ static const struct format {
     [PEP_FORMAT_TREE] = {"text/plain; charset=utf-8", pep_encode_tree, false},
     [PEP_FORMAT_FLAT] = {"text/plain; charset=utf-8", pep_encode_flat, false},
     [PEP_FORMAT_LEGACY] = {"text/plain; charset=utf-8", pep_encode_legacy, false},
+    [PEP_FORMAT_CONTENTION] = {"text/plain; charset=utf-8", pep_encode_contention, false},
 };
 
 const char *pep_render_params(const struct pep_request *request, enum pep_format *format,
@@ -86,6 +87,8 @@ static const char *what_of(const struct pep_profile *profile, struct pep_arena *
     const char *name = strcmp(kind, "allocs") == 0      ? "allocations"
                        : strcmp(kind, "temporary") == 0 ? "short-lived allocations"
                        : strcmp(kind, "mmap") == 0      ? "mapped memory"
+                       : strcmp(kind, "block") == 0     ? "waiting"
+                       : strcmp(kind, "mutex") == 0     ? "making others wait"
                                                         : kind;
     if (tenths > 0)
         return pep_arena_printf(arena, "%s, %lld.%lld s", name, seconds, tenth);

@@ -106,6 +106,26 @@ int pep_window_mmap(struct pep_arena *arena, const struct pep_mmap_window *windo
     return *profile ? 0 : -ENOMEM;
 }
 
+int pep_window_lock(struct pep_arena *arena, const struct pep_lock_window *window,
+                    struct pep_profile **profile) {
+    struct pep_cells_snapshot *before = NULL;
+    int error = window->rate_ns ? pep_lock_begin(window->rate_ns) : 0;
+    *profile = NULL;
+    if (error)
+        return error;
+    if (window->duration_ns) {
+        before = pep_lock_snapshot_take(arena, window->side);
+        error = before ? wait_out(window->client, window->duration_ns, rest) : -ENOMEM;
+    }
+    if (!error) {
+        *profile = pep_profile_lock(arena, window->side, before, &window->filter);
+        error = *profile ? 0 : -ENOMEM;
+    }
+    if (window->rate_ns)
+        pep_lock_end(window->rate_ns);
+    return error;
+}
+
 struct pep_profile *pep_window_modules(struct pep_arena *arena) {
     struct pep_profile_filter filter = {.thread = NULL};
     struct pep_cpu_snapshot *before = pep_cpu_snapshot_take(arena);

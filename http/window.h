@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "sampler/heap.h"
+#include "sampler/lock.h"
 #include "sampler/mmap.h"
 #include "sampler/profile.h"
 
@@ -62,6 +63,18 @@ struct pep_mmap_window {
 
 /* The same over what is mapped. */
 int pep_window_mmap(struct pep_arena *arena, const struct pep_mmap_window *window,
+                    struct pep_profile **profile);
+
+struct pep_lock_window {
+    uint64_t duration_ns; /* 0: since the start of the process, at once */
+    uint64_t rate_ns;     /* 0: as it is */
+    enum pep_lock_side side;
+    struct pep_profile_filter filter;
+    struct pep_client *client;
+};
+
+/* The same over waiting; the rate is let go in every case. */
+int pep_window_lock(struct pep_arena *arena, const struct pep_lock_window *window,
                     struct pep_profile **profile);
 
 /* A number of seconds as a duration that a wait can be held to. */

@@ -14,11 +14,16 @@ struct setting {
     enum kind kind;
     const char *fallback;
     const char *accepted;
-    size_t offset;
+    size_t offset, bytes; /* of the field */
 };
 
 #define PEP_SETTING(field, name, kind, fallback, accepted, flag, argument, help) \
-    {name, kind, fallback, accepted, offsetof(struct pep_config, field)},
+    {name, \
+     kind, \
+     fallback, \
+     accepted, \
+     offsetof(struct pep_config, field), \
+     sizeof(((struct pep_config *)0)->field)},
 static const struct setting settings[] = {
 #include "preload/config.def"
 };
@@ -56,7 +61,7 @@ static long parse_number(const char *text, const char **end) {
     long number = 0;
     const char *at = text;
     for (; *at >= '0' && *at <= '9'; at++) {
-        if (number < 10000000000)
+        if (number < 10000000000000)
             number = number * 10 + (*at - '0');
     }
     *end = at;
@@ -70,7 +75,10 @@ static bool set_number(const struct setting *setting, const char *value) {
     long number = parse_number(value, &end);
     if (number < low || number > high || *end != '\0')
         return false;
-    *(uint32_t *)field_of(setting) = (uint32_t)number;
+    if (setting->bytes == sizeof(uint64_t))
+        *(uint64_t *)field_of(setting) = (uint64_t)number;
+    else
+        *(uint32_t *)field_of(setting) = (uint32_t)number;
     return true;
 }
 
@@ -175,8 +183,8 @@ static void put_string(struct text *text, const char *from) {
     put(text, '"');
 }
 
-static void put_number(struct text *text, uint32_t number) {
-    char digits[10];
+static void put_number(struct text *text, uint64_t number) {
+    char digits[20];
     size_t count = 0;
     do {
         digits[count++] = (char)('0' + number % 10);
@@ -198,7 +206,8 @@ static void put_choice(struct text *text, const struct setting *setting, uint32_
 
 static void put_value(struct text *text, const struct setting *setting) {
     if (setting->kind == NUMBER)
-        put_number(text, *(uint32_t *)field_of(setting));
+        put_number(text, setting->bytes == sizeof(uint64_t) ? *(uint64_t *)field_of(setting)
+                                                            : *(uint32_t *)field_of(setting));
     else if (setting->kind == CHOICE)
         put_choice(text, setting, *(uint32_t *)field_of(setting));
     else if (!*(const char **)field_of(setting))

@@ -32,7 +32,7 @@ struct pep_config {
     uint32_t heap_rate;  /* bytes; 0: off */
     uint32_t live_map;
     uint32_t live_map_mib;
-    uint32_t lock_rate; /* ns; 0: off */
+    uint64_t lock_rate; /* nanoseconds of waiting; 0: off */
 };
 
 /* Set by the constructor that wants to be found again below: see init.c. Not a setting. */

@@ -226,6 +226,7 @@ void pep_init_after_fork_child(void) {
     pep_heap_after_fork_child();
     pep_mmap_after_fork_child();
     pep_birth_after_fork_child();
+    pep_lock_after_fork_child();
     pep_threads_after_fork();
     pep_hook_pthread_after_fork_child();
     pep_server_after_fork_child();
@@ -317,6 +318,13 @@ static void watch_heap(void) {
         pep_mmap_set_unreachable("PROFEP_HEAP is off");
 }
 
+/* Off, a window may still ask for it. */
+static void watch_locks(void) {
+    int error = pep_lock_init(pep_config.lock_rate);
+    if (error)
+        pep_log("waiting for locks is not recorded: error %d", -error);
+}
+
 static int wake(void) {
     const struct pep_cpu_options cpu = {.engine = (enum pep_cpu_choice)pep_config.cpu_engine,
                                         .signal = (int)pep_config.signal};
@@ -331,7 +339,7 @@ static int wake(void) {
         return error;
     pep_hook_process_init();
     watch_heap();
-    (void)pep_lock_init(pep_config.lock_rate);
+    watch_locks();
     if (pep_birth_init() != 0) /* no reason to stay asleep */
         pep_log("births of threads are not recorded: no memory");
     /* release: the hooks see all of the above. */

@@ -38,6 +38,8 @@ enum pep_lock_kind {
 /* "mutex", "condition variable" ...; NULL for NONE and unknown. */
 const char *pep_lock_kind_name(uint16_t kind);
 
+#define PEP_LOCK_RATE_MAX 1000000000000ll /* ns */
+
 /* rate_ns: waits at least that long are all recorded, shorter ones with the probability wait /
  * rate and scaled up (as Go's SetBlockProfileRate(3)); 1: every one; 0: none. Idempotent. 0 or
  * -errno. */

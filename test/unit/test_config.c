@@ -59,8 +59,10 @@ static void test_defaults(void **state) {
 static void test_values(void **state) {
     (void)state;
     load("HOME=/", "PROFEP_HZ=10000", "PROFEP_LISTEN=:0", "PROFEP_CPU_ENGINE=timer",
-         "PROFEP_CHILDREN=none", "PROFEP_SIGNAL=64", "PROFEP_OUTPUT=/tmp/%p x", NULL);
+         "PROFEP_CHILDREN=none", "PROFEP_SIGNAL=64", "PROFEP_OUTPUT=/tmp/%p x",
+         "PROFEP_LOCK_RATE=1000000000000", NULL);
     assert_string_equal(pep_config.listen, ":0");
+    assert_true(pep_config.lock_rate == 1000000000000);
     assert_int_equal(pep_config.hz, 10000);
     assert_int_equal(pep_config.cpu_engine, 2);
     assert_int_equal(pep_config.children, 0);
@@ -88,6 +90,10 @@ static void test_wrong_values(void **state) {
         {"PROFEP_HZ=1e3", "PROFEP_HZ=1e3 is not accepted (1..10000); using 100\n"},
         {"PROFEP_HZ=99999999999999999999",
          "PROFEP_HZ=99999999999999999999 is not accepted (1..10000); using 100\n"},
+        {"PROFEP_LOCK_RATE=1000000000001",
+         "PROFEP_LOCK_RATE=1000000000001 is not accepted (0..1000000000000); using 10000\n"},
+        {"PROFEP_LOCK_RATE=99999999999999999999",
+         "PROFEP_LOCK_RATE=99999999999999999999 is not accepted (0..1000000000000); using 10000\n"},
         {"PROFEP_SIGNAL=65", "PROFEP_SIGNAL=65 is not accepted (0..64); using 0\n"},
         {"PROFEP_CPU_ENGINE=Auto",
          "PROFEP_CPU_ENGINE=Auto is not accepted (auto|perf|timer); using auto\n"},
@@ -108,6 +114,7 @@ static void test_wrong_values(void **state) {
         assert_int_equal(strncmp(after + 3, cases[i].complaint, strlen(cases[i].complaint)), 0);
         assert_int_equal(pep_config.hz, 100);
         assert_int_equal(pep_config.signal, 0);
+        assert_int_equal(pep_config.lock_rate, 10000);
         assert_int_equal(pep_config.cpu_engine, 0);
         assert_int_equal(pep_config.children, 1);
         assert_string_equal(pep_config.listen, "127.0.0.1:16825+");
@@ -148,6 +155,7 @@ static void test_describe(void **state) {
         strstr(json, "\"PROFEP_SERVICE\":\"a\\u0022b\\u005cc\\u000a\\u003c\\u00c3\\u00a4\""));
     assert_non_null(strstr(json, "\"PROFEP_CPU_ENGINE\":\"perf\""));
     assert_non_null(strstr(json, "\"PROFEP_HZ\":100,"));
+    assert_non_null(strstr(json, "\"PROFEP_LOCK_RATE\":10000,"));
     assert_non_null(strstr(json, "\"PROFEP_OUTPUT\":null"));
     assert_int_equal(json[0], '{');
     assert_int_equal(json[strlen(json) - 1], '}');
