@@ -1,6 +1,6 @@
 #!/bin/sh
 # A sampled thread's calls are never cut short by the sampling, and always by its own signals.
-# timeout 120
+# timeout 240
 # shellcheck source=test/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
 
@@ -13,5 +13,42 @@ for engine in perf timer; do
     is "$engine, 100 Hz: a wait ends with the program's own signal" "$(preloaded PROFEP_HZ=100 \
         PROFEP_CPU_ENGINE=$engine PROFEP_OUTPUT="$TMP/out.txt" "$PROGS/eintr" own)" \
         "0 lost, mask full"
+done
+
+# Every call of the table, 64 threads, everything that looks at threads at once. As long as wanted:
+# EINTR_SECONDS.
+seconds=${EINTR_SECONDS:-20}
+cat >"$TMP/dump.py" <<'P'
+import sys, time, urllib.request
+count = bad = 0
+while True:
+    due = time.monotonic() + 0.05
+    try:
+        with urllib.request.urlopen(sys.argv[1], timeout=10) as answer:
+            text = answer.read()
+        count += 1
+        bad += b"wait_much" not in text
+    except urllib.error.HTTPError:
+        bad += 1
+    except OSError:
+        break  # the program has ended
+    time.sleep(max(0, due - time.monotonic()))
+with open(sys.argv[2], "w") as file:
+    print(count, "dumps,", bad, "without its threads", file=file)
+P
+for mode in quiet own; do
+    host PROFEP_HZ=250 "$PROGS/eintr_all" $mode "$seconds"
+    background curl -s -o "$TMP/profile.txt" "$URL/debug/pprof/profile?seconds=$((seconds - 3))&hz=250&format=text"
+    background curl -s -o "$TMP/wall.txt" "$URL/debug/pprof/wall?seconds=$((seconds - 3))&hz=100&format=text"
+    background python3 "$TMP/dump.py" "$URL/debug/pprof/threads?debug=2" "$TMP/dumps.txt"
+    within $((seconds + 60)) is_gone "$HOST_PID"
+    within 15 is_gone "$BACKGROUND_PID"
+    note "$mode: $(grep '^all' "$TMP/host.out"); $(cat "$TMP/dumps.txt")"
+    is "$mode: no call went wrong" "$(grep '^waited\|^did not' "$TMP/host.out")" "waited, 0 wrong"
+    [ "$(grep -c ' 0 cut short, 0 early, 0 wrong, 0 lost' "$TMP/host.out")" = 30 ] ||
+        note "$(cat "$TMP/host.out")"
+    matches "$mode: dumps were taken all the time" "$(cat "$TMP/dumps.txt")" '^[0-9]{2,} dumps, 0 without'
+    matches "$mode: the CPU profile was taken" "$(cat "$TMP/profile.txt")" ' wait_much'
+    matches "$mode: the wall clock profile was taken" "$(cat "$TMP/wall.txt")" ' wait_much'
 done
 done_testing

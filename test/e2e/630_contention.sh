@@ -1,0 +1,239 @@
+#!/bin/sh
+# Who waited, how long, and who made them wait: against what programs measured themselves. In each
+# a lock is held for 40 ms of every 100 while three threads want it.
+# timeout 180
+# shellcheck source=test/e2e/lib.sh
+. "$(dirname "$0")/lib.sh"
+needs go curl jq
+
+JUDGE=$ROOT/test/judge/pprof_strict.py
+
+# fetch QUERY: both profiles into $TMP/block.pb.gz and $TMP/mutex.pb.gz.
+fetch() {
+    for side in block mutex; do
+        curl -sf -o "$TMP/$side.pb.gz" "$URL/debug/pprof/$side$1" || return 1
+    done
+}
+
+# cum SIDE FUNCTION: nanoseconds charged to it and what it called, by an independent reader.
+cum() {
+    go tool pprof -top -cum -unit=ns -nodecount=5000 -nodefraction=0 -sample_index=delay \
+        "$TMP/$1.pb.gz" 2>/dev/null |
+        awk -v name="$2" '$NF == name { sub("ns", "", $4); found = $4 } END { print found + 0 }'
+}
+
+# near "what" GOT WANTED: within 5 %.
+near() {
+    within_range "$1, against $3 ns measured" "$2" \
+        "$(awk "BEGIN { printf \"%d\", $3 * 0.95 }")" "$(awk "BEGIN { printf \"%d\", $3 * 1.05 }")"
+}
+
+# told: a line a kind from the program's output: name, nanoseconds, count.
+told() {
+    sed '/^done/,$d' "$TMP/host.out"
+}
+
+# agrees KIND...: on both sides.
+agrees() {
+    for kind in "$@"; do
+        waited=$(told | awk -v kind="$kind" '$1 == kind { print $2 }')
+        near "$kind: those who wanted it" "$(cum block "${kind}_wants")" "${waited:-0}"
+        [ "$kind" = join ] ||
+            near "$kind: who let it go" "$(cum mutex "${kind}_lets_go")" "${waited:-0}"
+    done
+}
+
+# -- C ----------------------------------------------------------------------------------------
+
+host "$PROGS/contention"
+check "the program ends its rounds" within 30 grep -q '^done' "$TMP/host.out"
+fetch ""
+for side in block mutex; do
+    check "$side: a well-formed profile" python3 "$JUDGE" "$TMP/$side.pb.gz"
+done
+agrees mutex rwlock cond semaphore mtx cnd barrier join
+matches "a stack goes down to the thread's first function" \
+    "$(curl -sf "$URL/debug/pprof/block?format=collapsed")" ';waiter;mutex_wants [0-9]+$'
+matches "the other side, too" \
+    "$(curl -sf "$URL/debug/pprof/mutex?format=collapsed")" ';holder;mutex_lets_go [0-9]+$'
+for side in block mutex; do
+    curl -sf -o "$TMP/$side.txt" "$URL/debug/pprof/$side?debug=1"
+    go tool pprof -top -nodefraction=0 "$TMP/$side.txt" >"$TMP/top.txt" 2>&1
+    matches "$side: the text is read, too" "$(cat "$TMP/top.txt")" 'Type: delay'
+done
+matches "block: the text says what was waited for" "$(cat "$TMP/block.txt")" \
+    '^# labels: .*"state":"condition variable"'
+matches "the index counts stacks" "$(curl -sf "$URL/debug/pprof/")" \
+    'class="count">[1-9][0-9]*</td><td><a href="block">'
+is "nothing waits in a window in which nothing waits" \
+    "$(curl -sf "$URL/debug/pprof/block?seconds=1&format=collapsed")" ""
+host_stop -KILL
+
+# -- less than all ----------------------------------------------------------------------------
+
+host PROFEP_LOCK_RATE=0 "$PROGS/contention" 60
+is "off, nothing is recorded" "$(curl -sf "$URL/debug/pprof/block?seconds=1&format=collapsed")" ""
+matches "unless a window asks for it" \
+    "$(curl -sf "$URL/debug/pprof/block?seconds=1&rate=1&format=collapsed")" ';mutex_wants [0-9]+$'
+is "and then it is off again" \
+    "$(curl -sf "$URL/debug/pprof/mutex?seconds=1&format=collapsed")" ""
+host_stop -KILL
+
+# 240 waits of 38 ms, of which 38 % are recorded: 4 sigma are a third.
+host PROFEP_LOCK_RATE=100000000 "$PROGS/contention"
+within 30 grep -q '^done' "$TMP/host.out"
+total=$(told | awk '{ sum += $2 } END { printf "%d", sum }')
+fetch ""
+got=$(go tool pprof -traces -unit=ns -sample_index=delay "$TMP/block.pb.gz" 2>/dev/null |
+    awk '$1 ~ /^[0-9.]+ns$/ { sub("ns", "", $1); sum += $1 } END { printf "%d", sum }')
+within_range "by chance and scaled up, against $total" "$got" $((total * 2 / 3)) $((total * 4 / 3))
+host_stop -KILL
+
+# -- C++, Rust, Python, Go --------------------------------------------------------------------
+
+host "$PROGS/contention_cpp"
+within 30 grep -q '^done' "$TMP/host.out"
+fetch ""
+agrees std_mutex std_shared_mutex std_condition std_timed
+host_stop -KILL
+
+if command -v rustc >/dev/null; then
+    cat >"$TMP/held.rs" <<'R'
+use std::sync::{atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst}, Condvar, Mutex, MutexGuard};
+use std::{thread, time::{Duration, Instant}};
+static LOCK: Mutex<()> = Mutex::new(());
+static TOKENS: Mutex<u32> = Mutex::new(0);
+static CONDITION: Condvar = Condvar::new();
+static WAITED: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
+static ROUND: [AtomicUsize; 2] = [AtomicUsize::new(0), AtomicUsize::new(0)];
+static FINISHED: [AtomicUsize; 2] = [AtomicUsize::new(0), AtomicUsize::new(0)];
+#[no_mangle] #[inline(never)] pub fn rust_mutex_wants() { drop(LOCK.lock().unwrap()); }
+#[no_mangle] #[inline(never)] pub fn rust_mutex_lets_go(guard: MutexGuard<'static, ()>) { drop(guard); }
+#[no_mangle] #[inline(never)] pub fn rust_condvar_wants() {
+    let mut tokens = TOKENS.lock().unwrap();
+    while *tokens == 0 { tokens = CONDITION.wait(tokens).unwrap(); }
+    *tokens -= 1;
+}
+#[no_mangle] #[inline(never)] pub fn rust_condvar_lets_go() {
+    *TOKENS.lock().unwrap() = 3;
+    CONDITION.notify_all();
+}
+fn wait(kind: usize) {
+    for round in 1..=10 {
+        while ROUND[kind].load(SeqCst) < round { thread::sleep(Duration::from_micros(200)); }
+        let began = Instant::now();
+        if kind == 0 { rust_mutex_wants() } else { rust_condvar_wants() }
+        WAITED[kind].fetch_add(began.elapsed().as_nanos() as u64, SeqCst);
+        FINISHED[kind].fetch_add(1, SeqCst);
+    }
+}
+fn hold(kind: usize) {
+    for round in 1..=10 {
+        let guard = if kind == 0 { Some(LOCK.lock().unwrap()) } else { None };
+        ROUND[kind].store(round, SeqCst);
+        thread::sleep(Duration::from_millis(40));
+        match guard { Some(guard) => rust_mutex_lets_go(guard), None => rust_condvar_lets_go() }
+        while FINISHED[kind].load(SeqCst) < round * 3 { thread::sleep(Duration::from_micros(200)); }
+        thread::sleep(Duration::from_millis(60));
+    }
+}
+fn main() {
+    let mut all = Vec::new();
+    for kind in 0..2 {
+        all.push(thread::spawn(move || hold(kind)));
+        for _ in 0..3 { all.push(thread::spawn(move || wait(kind))); }
+    }
+    for each in all { each.join().unwrap(); }
+    println!("rust_mutex {} 30\nrust_condvar {} 30\ndone", WAITED[0].load(SeqCst), WAITED[1].load(SeqCst));
+    thread::sleep(Duration::from_secs(60));
+}
+R
+    rustc -C opt-level=1 -g -o "$TMP/held" "$TMP/held.rs" 2>"$TMP/rustc.txt"
+    host "$TMP/held"
+    within 30 grep -q '^done' "$TMP/host.out"
+    fetch ""
+    agrees rust_mutex rust_condvar
+    host_stop -KILL
+else
+    skip "Rust's Mutex and Condvar" "rustc is not installed"
+fi
+
+cat >"$TMP/held.py" <<'P'
+import threading, time
+lock, rounds, finished, waited = threading.Lock(), [0], [], []
+def wait():
+    total = 0
+    for number in range(1, 11):
+        while rounds[0] < number:
+            time.sleep(0.0005)
+        began = time.monotonic_ns()
+        with lock:
+            pass
+        total += time.monotonic_ns() - began
+        finished.append(1)
+    waited.append((threading.get_native_id(), total))
+    time.sleep(60)
+def hold():
+    for number in range(1, 11):
+        with lock:
+            rounds[0] = number
+            time.sleep(0.04)
+        while len(finished) < number * 3:
+            time.sleep(0.0005)
+        time.sleep(0.06)
+for run in hold, wait, wait, wait:
+    threading.Thread(target=run, daemon=True).start()
+while len(waited) < 3:
+    time.sleep(0.01)
+for tid, total in waited:
+    print(tid, total)
+print("done", flush=True)
+time.sleep(60)
+P
+if [ -x /usr/bin/python3 ]; then
+    host /usr/bin/python3 "$TMP/held.py"
+    within 30 grep -q '^done' "$TMP/host.out"
+    told >"$TMP/python.txt"
+    while read -r tid waited; do
+        fetch "?thread=$tid"
+        near "python3: a thread that wanted a threading.Lock" \
+            "$(cum block PyThread_acquire_lock_timed)" "$waited"
+    done <"$TMP/python.txt"
+    host_stop -KILL
+fi
+
+# Go's own locks sleep by system calls that do not pass through libc.
+mkdir "$TMP/held"
+cat >"$TMP/held/main.go" <<'G'
+package main
+
+import "C"
+import ("fmt"; "sync"; "time")
+
+func main() {
+	var lock sync.Mutex
+	var all sync.WaitGroup
+	for i := 0; i < 4; i++ {
+		all.Add(1)
+		go func() {
+			for j := 0; j < 5; j++ { lock.Lock(); time.Sleep(10 * time.Millisecond); lock.Unlock() }
+			all.Done()
+		}()
+	}
+	all.Wait()
+	fmt.Println("done")
+	time.Sleep(time.Minute)
+}
+G
+if (cd "$TMP/held" && CGO_ENABLED=1 GOCACHE=$TMP/gocache GOFLAGS=-mod=mod go build -o held main.go) \
+    >"$TMP/go.txt" 2>&1; then
+    host "$TMP/held/held"
+    check "a Go program runs as ever" within 30 grep -q '^done' "$TMP/host.out"
+    fetch ""
+    matches "and the profile says what it does not see" \
+        "$(go tool pprof -comments "$TMP/block.pb.gz" 2>&1)" 'Go'
+    host_stop -KILL
+else
+    skip "a Go program" "$(tail -n 1 "$TMP/go.txt")"
+fi
+done_testing

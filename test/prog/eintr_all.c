@@ -1,0 +1,285 @@
+/*
+ * eintr_all quiet|own SECONDS: 64 threads in every call that a signal can cut short.
+ * quiet: nobody sends a signal, so no call may return EINTR, or before its time.
+ * own: each waiting thread is sent a signal whose handler is not SA_RESTART, once, when it is seen
+ * to sleep in its call; every call must return EINTR.
+ * Prints how many calls were made and how many went wrong; which, on stderr.
+ */
+#include "test/prog/eintr_calls.h"
+
+#define THREADS 64
+#define FORKERS 4
+#define QUIET_NS 8000000ull
+#define BURN_NS 150000ull
+#define GRACE_NS 100000000ull
+#define TICK_NS 10000000ull /* at most: limits counted in ticks may end one early */
+
+static struct slot slots[THREADS];
+static int ready;
+static uint64_t end_ns;
+static char directory[64];
+static __thread struct slot *own_slot;
+
+static long made[CALLS], cut[CALLS], early[CALLS], wrong[CALLS], lost[CALLS];
+static uint64_t latest_ns;
+
+/* -- those who wait -----------------------------------------------------------------------------
+ */
+
+static void add(long *count) {
+    __atomic_fetch_add(count, 1, __ATOMIC_RELAXED);
+}
+
+static void judge_quiet(const struct slot *slot, int kind, int result, uint64_t took_ns) {
+    const int is_limited = !(calls[kind].traits & WHOLE);
+    const uint64_t slack_ns = calls[kind].traits & TICKS ? TICK_NS : 0;
+    if (result < 0 && errno == EINTR)
+        add(&cut[kind]);
+    else if (is_limited ? result >= 0 || errno != ETIMEDOUT : result < 0)
+        add(&wrong[kind]);
+    else if (is_limited && took_ns + slack_ns < slot->limit_ns)
+        add(&early[kind]);
+    else if (is_limited && took_ns - slot->limit_ns > latest_ns)
+        latest_ns = took_ns - slot->limit_ns;
+}
+
+static void judge_own(int kind, int result) {
+    if (result >= 0 || errno != EINTR)
+        add(&wrong[kind]);
+}
+
+static void wait_once(struct slot *slot, int kind) {
+    uint64_t began_ns = now_ns();
+    slot->limit_ns = is_own ? OWN_NS : QUIET_NS + (calls[kind].traits & TICKS ? TICK_NS : 0);
+    slot->is_woken = 0;
+    slot->sent_ns = 0;
+    slot->since_ns = began_ns;
+    __atomic_store_n(&slot->kind, kind + 1, __ATOMIC_RELEASE);
+    errno = 0;
+    int result = calls[kind].make(slot), error = errno;
+    __atomic_store_n(&slot->kind, 0, __ATOMIC_RELEASE);
+    uint64_t took_ns = now_ns() - began_ns;
+    errno = error;
+    add(&made[kind]);
+    if (is_own)
+        judge_own(kind, result);
+    else
+        judge_quiet(slot, kind, result, took_ns);
+}
+
+static int is_for(const struct slot *slot, int kind) {
+    if (calls[kind].traits & FEW && slot->number % (THREADS / FORKERS) != 0)
+        return 0;
+    return !is_own || !(calls[kind].traits & NEVER_CUT);
+}
+
+static void *wait_much(void *argument) {
+    struct slot *slot = own_slot = argument;
+    slot->tid = (int)syscall(SYS_gettid);
+    __atomic_fetch_add(&ready, 1, __ATOMIC_RELEASE);
+    for (int kind = slot->number % CALLS; now_ns() < end_ns; kind = (kind + 1) % CALLS) {
+        if (!is_for(slot, kind))
+            continue;
+        for (uint64_t end = now_ns() + BURN_NS; now_ns() < end;)
+            ;
+        wait_once(slot, kind);
+    }
+    __atomic_store_n(&slot->kind, -1, __ATOMIC_RELEASE);
+    return NULL;
+}
+
+/* -- who wakes them -----------------------------------------------------------------------------
+ */
+
+static void wake_fifo(struct slot *slot) {
+    int fd = open(slot->fifo, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+    slot->is_woken = fd >= 0; /* else nobody has it open yet */
+    if (fd >= 0)
+        close(fd);
+}
+
+static void wake(struct slot *slot, int (*make)(struct slot *)) {
+    static const struct {
+        long type;
+        char text[8];
+    } message = {1, "wake"};
+    const uint64_t one = 1;
+    ssize_t written = 1;
+    slot->is_woken = 1;
+    if (make == do_sem_wait)
+        sem_post(&slot->semaphore);
+    else if (make == do_recv)
+        written = write(slot->pair[1], "", 1);
+    else if (make == do_msgrcv)
+        msgsnd(slot->queue, &message, sizeof(message.text), 0);
+    else if (make == do_sigwaitinfo)
+        syscall(SYS_tgkill, getpid(), slot->tid, SIGUSR2);
+    else if (make == do_read_pipe)
+        written = write(slot->pipe[1], "", 1);
+    else if (make == do_read_event || make == do_epoll_for_ever)
+        written = write(slot->event, &one, sizeof(one));
+    else if (make == do_read_inotify)
+        futimens(slot->file, NULL);
+    else if (make == do_open_fifo)
+        wake_fifo(slot);
+    else if (make == do_pause) {
+        slot->is_woken = 0; /* one that comes before the call is lost */
+        syscall(SYS_tgkill, getpid(), slot->tid, SIGUSR1);
+    }
+    if (written < 0)
+        perror("wake");
+}
+
+/* True when the thread sleeps in a system call, as proc(5) tells. */
+static int is_asleep(const struct slot *slot) {
+    char path[64], text[16] = "";
+    snprintf(path, sizeof(path), "/proc/self/task/%d/syscall", slot->tid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t count = fd >= 0 ? read(fd, text, sizeof(text) - 1) : 0;
+    close(fd);
+    return count > 0 && text[0] >= '0' && text[0] <= '9' && atoi(text) != SYS_clone;
+}
+
+static void interrupt_once(struct slot *slot) {
+    slot->sent_ns = now_ns();
+    syscall(SYS_tgkill, getpid(), slot->tid, SIGUSR1);
+}
+
+/* Whoever still sleeps in the same call after the signal has lost it. */
+static void interrupt(struct slot *slot, int kind) {
+    uint64_t since_ns = slot->since_ns, sent_ns = slot->sent_ns;
+    if ((sent_ns != 0 && now_ns() - sent_ns < GRACE_NS) || !is_asleep(slot) ||
+        __atomic_load_n(&slot->kind, __ATOMIC_ACQUIRE) != kind + 1 || slot->since_ns != since_ns)
+        return;
+    if (sent_ns != 0)
+        add(&lost[kind]);
+    interrupt_once(slot);
+}
+
+static void look_after(struct slot *slot) {
+    int kind = __atomic_load_n(&slot->kind, __ATOMIC_ACQUIRE) - 1;
+    if (kind < 0)
+        return;
+    if (is_own)
+        interrupt(slot, kind);
+    else if (calls[kind].traits & WHOLE && !slot->is_woken && now_ns() - slot->since_ns >= WAKE_NS)
+        wake(slot, calls[kind].make);
+}
+
+static int is_anybody_left(void) {
+    for (int i = 0; i < THREADS; i++)
+        if (__atomic_load_n(&slots[i].kind, __ATOMIC_ACQUIRE) >= 0)
+            return 1;
+    return 0;
+}
+
+/* The lock of flock: quiet, held half of the time; own, always. */
+static void *hold_file(void *path) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    while (is_anybody_left()) {
+        flock(fd, LOCK_EX);
+        __atomic_fetch_add(&ready, 1, __ATOMIC_RELEASE);
+        do
+            usleep(WAKE_NS / 1000);
+        while (is_own && is_anybody_left());
+        flock(fd, LOCK_UN);
+        usleep(WAKE_NS / 1000);
+    }
+    return NULL;
+}
+
+static void on_usr1(int sig) {
+    (void)sig;
+    if (own_slot)
+        own_slot->hits++;
+}
+
+/* -- the whole -------------------------------------------------------------------------------- */
+
+static void make_slot(struct slot *slot, int number) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct epoll_event event = {.events = EPOLLIN};
+    slot->number = number;
+    snprintf(slot->fifo, sizeof(slot->fifo), "%s/fifo.%d", directory, number);
+    snprintf(slot->name, sizeof(slot->name), "%s/file.%d", directory, number);
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s/socket.%d", directory, number);
+    slot->file = open(slot->name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    slot->locked = open(directory, O_RDONLY | O_CLOEXEC);
+    slot->event = eventfd(0, EFD_CLOEXEC);
+    slot->epoll = epoll_create1(EPOLL_CLOEXEC);
+    slot->inotify = inotify_init1(IN_CLOEXEC);
+    slot->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+    slot->queue = msgget(IPC_PRIVATE, 0600);
+    slot->sems = semget(IPC_PRIVATE, 1, 0600);
+    slot->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sem_init(&slot->semaphore, 0, 0);
+    sem_init(&slot->never, 0, 0);
+    pthread_mutex_init(&slot->mutex, NULL);
+    pthread_cond_init(&slot->cond, NULL);
+    if (slot->file < 0 || slot->locked < 0 || slot->queue < 0 || slot->sems < 0 ||
+        mkfifo(slot->fifo, 0600) != 0 || pipe2(slot->pipe, O_CLOEXEC) != 0 ||
+        inotify_add_watch(slot->inotify, slot->name, IN_ATTRIB) < 0 ||
+        epoll_ctl(slot->epoll, EPOLL_CTL_ADD, slot->event, &event) != 0 ||
+        socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, slot->pair) != 0 ||
+        bind(slot->listener, (struct sockaddr *)&address, sizeof(address)) != 0 ||
+        listen(slot->listener, 1) != 0) {
+        perror("a slot");
+        exit(2);
+    }
+}
+
+static void drop_slot(struct slot *slot) {
+    char path[96];
+    snprintf(path, sizeof(path), "%s/socket.%d", directory, slot->number);
+    unlink(path);
+    unlink(slot->fifo);
+    unlink(slot->name);
+    msgctl(slot->queue, IPC_RMID, NULL);
+    semctl(slot->sems, 0, IPC_RMID);
+}
+
+static void print_result(void) {
+    long all = 0, bad = 0;
+    for (int i = 0; i < CALLS; i++) {
+        all += made[i];
+        bad += cut[i] + early[i] + wrong[i] + lost[i];
+        fprintf(stderr, "%-24s %7ld calls, %ld cut short, %ld early, %ld wrong, %ld lost\n",
+                calls[i].name, made[i], cut[i], early[i], wrong[i], lost[i]);
+    }
+    fprintf(stderr, "all %ld calls; the latest limit was late by %llu us\n", all,
+            (unsigned long long)latest_ns / 1000);
+    printf("%s, %ld wrong\n", all > THREADS * CALLS ? "waited" : "did not wait", bad);
+}
+
+int main(int count, char **arguments) {
+    struct sigaction action = {.sa_handler = on_usr1};
+    pthread_t threads[THREADS + 1];
+    sigset_t usr2;
+    is_own = count > 1 && strcmp(arguments[1], "own") == 0;
+    snprintf(directory, sizeof(directory), "/tmp/eintr-all.%d", getpid());
+    mkdir(directory, 0700);
+    sigaction(SIGUSR1, &action, NULL);
+    sigemptyset(&usr2);
+    sigaddset(&usr2, SIGUSR2);
+    pthread_sigmask(SIG_BLOCK, &usr2, NULL);
+    end_ns = now_ns() + (uint64_t)(count > 2 ? atoi(arguments[2]) : 5) * 1000000000;
+    for (int i = 0; i < THREADS; i++)
+        make_slot(&slots[i], i);
+    pthread_create(&threads[THREADS], NULL, hold_file, directory);
+    while (__atomic_load_n(&ready, __ATOMIC_ACQUIRE) < 1)
+        usleep(100);
+    for (int i = 0; i < THREADS; i++)
+        pthread_create(&threads[i], NULL, wait_much, &slots[i]);
+    while (is_anybody_left()) {
+        for (int i = 0; i < THREADS; i++)
+            look_after(&slots[i]);
+        usleep(500);
+    }
+    for (int i = 0; i <= THREADS; i++)
+        pthread_join(threads[i], NULL);
+    for (int i = 0; i < THREADS; i++)
+        drop_slot(&slots[i]);
+    rmdir(directory);
+    print_result();
+    return 0;
+}
