@@ -25,7 +25,7 @@ cum() {
 # near "what" GOT WANTED: within 5 %.
 near() {
     within_range "$1, against $3 ns measured" "$2" \
-        "$(awk "BEGIN { printf \"%d\", $3 * 0.95 }")" "$(awk "BEGIN { printf \"%d\", $3 * 1.05 }")"
+        "$(awk "BEGIN { printf \"%.0f\", $3 * 0.95 }")" "$(awk "BEGIN { printf \"%.0f\", $3 * 1.05 }")"
 }
 
 # told: a line a kind from the program's output: name, nanoseconds, count.
@@ -82,10 +82,10 @@ host_stop -KILL
 # 240 waits of 38 ms, of which 38 % are recorded: 4 sigma are a third.
 host PROFEP_LOCK_RATE=100000000 "$PROGS/contention"
 within 30 grep -q '^done' "$TMP/host.out"
-total=$(told | awk '{ sum += $2 } END { printf "%d", sum }')
+total=$(told | awk '{ sum += $2 } END { printf "%.0f", sum }')
 fetch ""
 got=$(go tool pprof -traces -unit=ns -sample_index=delay "$TMP/block.pb.gz" 2>/dev/null |
-    awk '$1 ~ /^[0-9.]+ns$/ { sub("ns", "", $1); sum += $1 } END { printf "%d", sum }')
+    awk '$1 ~ /^[0-9.]+ns$/ { sub("ns", "", $1); sum += $1 } END { printf "%.0f", sum }')
 within_range "by chance and scaled up, against $total" "$got" $((total * 2 / 3)) $((total * 4 / 3))
 host_stop -KILL
 
@@ -203,8 +203,8 @@ if [ -x /usr/bin/python3 ]; then
 fi
 
 # Go's own locks sleep by system calls that do not pass through libc.
-mkdir "$TMP/held"
-cat >"$TMP/held/main.go" <<'G'
+mkdir "$TMP/goheld"
+cat >"$TMP/goheld/main.go" <<'G'
 package main
 
 import "C"
@@ -225,9 +225,9 @@ func main() {
 	time.Sleep(time.Minute)
 }
 G
-if (cd "$TMP/held" && CGO_ENABLED=1 GOCACHE=$TMP/gocache GOFLAGS=-mod=mod go build -o held main.go) \
+if (cd "$TMP/goheld" && CGO_ENABLED=1 GOCACHE=$TMP/gocache GOFLAGS=-mod=mod go build -o held main.go) \
     >"$TMP/go.txt" 2>&1; then
-    host "$TMP/held/held"
+    host "$TMP/goheld/held"
     check "a Go program runs as ever" within 30 grep -q '^done' "$TMP/host.out"
     fetch ""
     matches "and the profile says what it does not see" \
