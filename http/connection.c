@@ -6,7 +6,6 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/prctl.h>
@@ -19,12 +18,11 @@
 #include "sampler/rt/atomics.h"
 #include "sampler/rt/counters.h"
 #include "sampler/rt/os.h"
+#include "sampler/rt/spawn.h"
 #include "sampler/rt/table.h"
 #include "sampler/thread.h"
 
-#define STACK_BYTES (256u << 10)
-#define STACK_BYTES_MAX (16u << 20)
-#define WARM_STACKS 2
+#define WARM_STACKS 3 /* two connections, and the thread that holds events of perf */
 #define DRAIN_NS 500000000ull
 #define DRAIN_BYTES_MAX (1 << 20)
 
@@ -229,32 +227,6 @@ static void *run(void *argument) {
     return NULL;
 }
 
-static void block_signals(sigset_t *old) {
-    sigset_t all;
-    sigfillset(&all); /* libc keeps its own two out of this, so setuid() still reaches us */
-    pthread_sigmask(SIG_SETMASK, &all, old);
-}
-
-int pep_connection_thread(void *(*function)(void *), void *argument, pthread_t *joinable) {
-    pthread_attr_t attributes;
-    pthread_t thread;
-    sigset_t old;
-    int error = pthread_attr_init(&attributes);
-    if (error)
-        return -error;
-    if (!joinable)
-        pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    block_signals(&old);
-    error = EINVAL;
-    for (size_t size = STACK_BYTES; error == EINVAL && size <= STACK_BYTES_MAX; size *= 4) {
-        pthread_attr_setstacksize(&attributes, size);
-        error = pthread_create(joinable ? joinable : &thread, &attributes, function, argument);
-    }
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    pthread_attr_destroy(&attributes);
-    return -error;
-}
-
 static void *wait_until_warm(void *argument) {
     int *is_warm = argument;
     while (!pep_load_acquire(is_warm))
@@ -268,8 +240,7 @@ static void *wait_until_warm(void *argument) {
 void pep_connections_warm(void) {
     pthread_t threads[WARM_STACKS];
     int count = 0, is_warm = 0;
-    while (count < WARM_STACKS &&
-           pep_connection_thread(wait_until_warm, &is_warm, &threads[count]) == 0)
+    while (count < WARM_STACKS && pep_spawn(wait_until_warm, &is_warm, &threads[count]) == 0)
         count++;
     pep_store_release(&is_warm, 1);
     pep_os_futex_wake(&is_warm, INT_MAX);
@@ -313,7 +284,7 @@ void pep_connection_start(struct pep_fd fd, const struct pep_service *service, u
     pep_store_release(&slot->state, READING);
     unlock_slot(slot);
     pep_add_acq_rel(&active, 1);
-    if (pep_connection_thread(run, slot, NULL) != 0) {
+    if (pep_spawn(run, slot, NULL) != 0) {
         struct pep_fd copy = slot->fd;
         send_busy(&copy);
         slot->fd.number = -1;

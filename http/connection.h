@@ -27,7 +27,7 @@
 void pep_connection_start(struct pep_fd fd, const struct pep_service *service, uid_t euid);
 /* Returns when a slot is free. */
 void pep_connections_wait_free(void);
-/* Leaves two stacks in libc's cache, so that connections can be served while the host's malloc is
+/* Leaves three stacks in libc's cache, so that connections can be served while the host's malloc is
  * stuck. */
 void pep_connections_warm(void);
 uint32_t pep_connections_count(void);
@@ -37,9 +37,5 @@ void pep_connections_stop(uint64_t ns);
 void pep_connections_resume(void);
 /* Drops our copies of the sockets; the threads do not exist. */
 void pep_connections_after_fork_child(void);
-
-/* Creates a thread with every signal blocked, detached unless joinable is given; grows the stack
- * when the program's own thread-local storage needs more. 0 or -errno. */
-int pep_connection_thread(void *(*run)(void *), void *argument, pthread_t *joinable);
 
 #endif

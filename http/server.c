@@ -20,6 +20,7 @@
 #include "sampler/rt/counters.h"
 #include "sampler/rt/log.h"
 #include "sampler/rt/os.h"
+#include "sampler/rt/spawn.h"
 #include "sampler/rt/table.h"
 #include "sampler/thread.h"
 
@@ -47,9 +48,7 @@ static struct {
     char target[PEP_LISTEN_URL_BYTES];
     char runtime_dir[512];
     pthread_t thread;
-    pthread_t listening; /* a second one, when the table of descriptors is our own */
-    int is_listening;    /* it was made */
-    int listening_tid;   /* it may be woken */
+    int listening_tid; /* it may be woken by a signal: its descriptors are out of reach */
     int pid; /* of the process that started it: a forked child without our handler is not it */
     int is_stopping; /* a futex word */
     int is_started, is_up;
@@ -197,12 +196,14 @@ static void be_wakeable(void) {
     pep_fence_seq_cst();
 }
 
-/* The listener and all connections, out of the host's reach. Where the kernel refuses, they live
- * among the host's descriptors. */
-static void *listen_apart(void *argument PEP_UNUSED) {
+/* The only thread of ours in a process that nobody asks for anything. It and all connections are
+ * out of the host's reach; where the kernel refuses, they live among the host's descriptors. */
+static void *run(void *argument PEP_UNUSED) {
     pep_thread_become_own();
     pep_os_prctl(PR_SET_NAME, (unsigned long)"profep-http", 0, 0, 0);
-    bool is_apart = pep_table_leave();
+    uint64_t delay_ns = server.options.delay_ns;
+    pause_ns(delay_ns < SETTLE_NS ? SETTLE_NS : delay_ns);
+    bool is_apart = !is_stopping() && server.options.is_apart && pep_table_leave();
     if (is_apart) {
         pep_fd_set_apart(true);
         be_wakeable();
@@ -213,26 +214,6 @@ static void *listen_apart(void *argument PEP_UNUSED) {
         pep_connections_stop(STOP_NS - JOIN_NS);
         pep_fd_drop(&server.listener);
         pep_fd_drop(&server.spare);
-    }
-    pep_table_serve_end();
-    return NULL;
-}
-
-static void *run(void *argument PEP_UNUSED) {
-    pep_thread_become_own();
-    pep_os_prctl(PR_SET_NAME, (unsigned long)"profep", 0, 0, 0);
-    uint64_t delay_ns = server.options.delay_ns;
-    if (delay_ns < SETTLE_NS)
-        delay_ns = SETTLE_NS;
-    uint64_t deadline_ns = pep_os_clock_ns(CLOCK_MONOTONIC) + delay_ns;
-    pep_table_serve(deadline_ns);
-    if (!is_stopping() && server.options.is_apart &&
-        pep_connection_thread(listen_apart, NULL, &server.listening) == 0) {
-        pep_store_release(&server.is_listening, 1);
-        pep_table_serve(0);
-        pthread_join(server.listening, NULL);
-    } else {
-        accept_forever();
     }
     /* release: pairs with acquire in join_thread */
     pep_store_release(&server.is_ended, 1);
@@ -247,8 +228,6 @@ static void wake_thread(void) {
     int listening = pep_load_acquire(&server.listening_tid);
     if (listening != 0)
         pep_cpu_wake(listening);
-    else if (!pep_load_acquire(&server.is_listening))
-        pep_table_serve_end();
     if (!pep_load_acquire(&server.is_up))
         return;
     struct pep_fd *fd = pep_fd_is_ours(&server.listener) ? &server.listener : &server.spare;
@@ -275,7 +254,6 @@ static bool finish_stop(uint64_t deadline_ns) {
     pep_fd_drop(&server.listener);
     pep_fd_drop(&server.spare);
     pep_fd_set_apart(false);
-    server.is_listening = 0;
     pep_connections_resume();
     server.is_started = 0;
     pep_store_release(&server.is_up, 0);
@@ -304,9 +282,8 @@ int pep_server_start(const struct pep_server_options *options) {
     has_environment = true;
     server.is_started = 1;
     server.pid = pep_os_getpid();
-    server.is_ended = server.is_listening = server.listening_tid = 0;
-    pep_table_serve_anew();
-    int error = pep_connection_thread(run, NULL, &server.thread);
+    server.is_ended = server.listening_tid = 0;
+    int error = pep_spawn(run, NULL, &server.thread);
     if (error)
         server.is_started = 0;
     return error;

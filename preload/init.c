@@ -153,6 +153,7 @@ static void stop_and_wait(void) {
     pep_init_agent_stop();
     for (int tries = 0; tries < GONE_TRIES && !pep_server_is_stopped(); tries++)
         pep_server_stop();
+    pep_cpu_pause();
     for (int tries = 0; tries < GONE_TRIES && task_count() > hosts; tries++)
         pep_os_sleep_ns(GONE_PAUSE_NS);
 }
@@ -169,6 +170,9 @@ bool pep_init_agent_steps_out(void) {
 
 void pep_init_agent_steps_in(void) {
     int saved_errno = errno;
+    is_starting_own = true;
+    pep_cpu_resume();
+    is_starting_own = false;
     pep_init_agent_start();
     errno = saved_errno;
 }
@@ -196,8 +200,10 @@ void pep_init_unretire(void) {
     pep_store_release(&is_awake, 1);
     pep_heap_unretire();
     pep_cpu_exec_failed();
+    is_starting_own = true;
     if (pep_record_revive() == 0 && pep_record_is_active())
         pep_hook_signal_guard();
+    is_starting_own = false;
     pep_init_agent_start();
     errno = saved_errno;
 }

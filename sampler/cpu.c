@@ -2,22 +2,20 @@
 #include "sampler/rt/attrs.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 
 #include "sampler/cpu_internal.h"
 #include "sampler/modules.h"
 #include "sampler/rt/atomics.h"
 #include "sampler/rt/counters.h"
-#include "sampler/rt/table.h"
 #include "sampler/stack_table.h"
 #include "sampler/unwind.h"
 
 #define NS_PER_SECOND 1000000000u
 #define LOCK_TRIES 200
 #define LOCK_WAIT_NS 50000
+#define DRAIN_MAX 4096
 #define FULL_SWEEP 16    /* every so many sweeps, although the number of threads is the same */
 #define RT_SIGNAL_MIN 35 /* 32 to 34 are libc's own or next to it */
 #define RT_SIGNAL_MAX 64
@@ -65,18 +63,9 @@ PEP_HOOK_SAFE void pep_cpu_unlock(struct pep_thread *thread) {
             !pep_cas_acq_rel(&thread->is_busy, &busy, PEP_BUSY_ARMING))
             return;
         uint32_t hz = pep_load_relaxed(&pep_cpu.hz);
-        /* Not sooner: an event that was stopped by its limit and begun anew with the shortest
-         * period, 10 us, was never heard of again in 5 of 12 runs (Linux 6.18). */
-        pep_cpu_next(thread, hz != 0 ? NS_PER_SECOND / hz : 0);
+        if (pep_load_relaxed(&thread->engine) == PEP_ENGINE_TIMER)
+            pep_cpu_timer_next(thread, hz != 0 ? NS_PER_SECOND / hz : 0);
     }
-}
-
-PEP_SIGNAL_SAFE void pep_cpu_next(struct pep_thread *thread, uint64_t delay_ns) {
-    int engine = pep_load_relaxed(&thread->engine);
-    if (engine == PEP_ENGINE_PERF)
-        pep_cpu_perf_next(thread, delay_ns);
-    else if (engine == PEP_ENGINE_TIMER)
-        pep_cpu_timer_next(thread, delay_ns);
 }
 
 /* False when the thread has ended. A thread that has not run yet is at 0, which is why
@@ -132,6 +121,11 @@ PEP_HOOK_SAFE static void settle_end(struct pep_thread *thread) {
     thread->last_stack = 0;
 }
 
+PEP_HOOK_SAFE static bool is_perf_possible(void) {
+    return choice != PEP_CPU_TIMER && !pep_load_relaxed(&pep_cpu.is_perf_refused) &&
+           pep_cpu_armer_is_running();
+}
+
 /* Under the slot's lock. Time before this moment is never charged. */
 PEP_HOOK_SAFE static void arm(struct pep_thread *thread, uint32_t hz) {
     uint64_t now;
@@ -140,12 +134,15 @@ PEP_HOOK_SAFE static void arm(struct pep_thread *thread, uint32_t hz) {
     thread->last_cpu_ns = thread->armed_cpu_ns = now;
     thread->carry_ns = 0;
     thread->last_stack = 0;
+    thread->walk_ns = 0;
     thread->pending_count = thread->pending_ns = 0;
     uint64_t delay = pep_cpu_schedule_start(thread, now, hz);
-    if (choice != PEP_CPU_TIMER && !pep_load_relaxed(&pep_cpu.is_perf_refused) &&
-        pep_cpu_perf_arm(thread, delay) == 0)
+    bool is_armer = pep_cpu_armer_is_here();
+    if (is_armer && is_perf_possible() && pep_cpu_perf_arm(thread, delay) == 0)
         return;
     pep_cpu_timer_arm(thread, delay);
+    if (!is_armer && is_perf_possible())
+        pep_cpu_armer_call(thread); /* until it comes the timer serves */
 }
 
 /* Arms a thread that is not; with is_anew also one that is, as when the rate rises. */
@@ -199,11 +196,14 @@ PEP_HOOK_SAFE void pep_cpu_exec_begin(void) {
         return;
     uint64_t ours = 1ull << (pep_cpu.signal - 1), before = 0;
     pep_os_sigprocmask(SIG_BLOCK, &ours, &before);
+    bool is_perf = thread->engine == PEP_ENGINE_PERF;
     disarm_thread(thread, false);
+    if (is_perf)
+        pep_cpu_armer_await_closed(thread->perf_fd);
     /* What is pending now would outlive the handler. A real-time signal may queue; not without
      * end, since nothing sends any more. */
     const struct timespec at_once = {0, 0};
-    for (int i = 0; i < 64; i++) {
+    for (int i = 0; i < DRAIN_MAX; i++) {
         if (pep_os_call6(SYS_rt_sigtimedwait, (long)&ours, 0, (long)&at_once, 8, 0, 0) < 0)
             break;
     }
@@ -218,7 +218,30 @@ PEP_HOOK_SAFE void pep_cpu_exec_failed(void) {
     pep_cpu_thread_enter(thread);
 }
 
-/* Events of perf live in the host's table of descriptors: rt/table.h. */
+/* On the armer: a thread that began with a timer gets its event. */
+static void take_to_perf(struct pep_thread *thread) {
+    uint64_t now;
+    if (!pep_cpu_lock(thread)) {
+        pep_cpu_armer_note(thread);
+        return;
+    }
+    if (thread->engine == PEP_ENGINE_TIMER && pep_load_relaxed(&pep_cpu.hz) != 0 &&
+        is_perf_possible() && read_clock(thread->tid, &now)) {
+        uint64_t delay = thread->due_ns > now ? thread->due_ns - now : 0;
+        if (pep_cpu_perf_arm(thread, delay) == 0)
+            pep_cpu_timer_drop(thread);
+    }
+    pep_cpu_unlock(thread);
+}
+
+void pep_cpu_attend(struct pep_thread *thread) {
+    int engine = pep_load_acquire(&thread->engine);
+    if (engine == PEP_ENGINE_PERF)
+        pep_cpu_perf_tend(thread);
+    else if (engine == PEP_ENGINE_TIMER)
+        take_to_perf(thread);
+}
+
 static void disarm_all_here(void *unused) {
     (void)unused;
     for (uint32_t i = 0; i < pep_threads_limit(); i++)
@@ -226,35 +249,11 @@ static void disarm_all_here(void *unused) {
 }
 
 static void disarm_all(void) {
-    if (!pep_table_run(disarm_all_here, NULL))
-        disarm_all_here(NULL);
+    pep_cpu_armer_run(disarm_all_here, NULL);
+    pep_cpu_armer_stop();
 }
 
-/* Calls pep_thread_adopt for every task of this process and marks it seen. */
-static void adopt_tasks(void) {
-    int fd = pep_os_open("/proc/self/task", O_RDONLY | O_DIRECTORY, 0);
-    if (fd < 0)
-        return; /* no /proc: the threads that the hooks met are all we know */
-    char buffer[4096] PEP_ALIGNED(8);
-    long count;
-    while ((count = pep_os_getdents(fd, buffer, sizeof buffer)) > 0) {
-        for (long at = 0; at < count;) {
-            /* struct linux_dirent64: ino, off, reclen at 16, type, name at 19 */
-            uint16_t length;
-            pep_copy(&length, buffer + at + 16, sizeof length);
-            int tid = 0;
-            for (const char *c = buffer + at + 19; *c >= '0' && *c <= '9'; c++)
-                tid = tid * 10 + (*c - '0');
-            struct pep_thread *thread = tid > 0 ? pep_thread_adopt(tid) : NULL;
-            if (thread != NULL)
-                thread->seen = sweeps;
-            at += length;
-        }
-    }
-    pep_os_close(fd);
-}
-
-/* After adopt_tasks: arms, and frees what threads left that ended by a raw system call. */
+/* After pep_threads_adopt: arms, and frees what threads left that ended by a raw system call. */
 static void visit_slots_here(void *argument) {
     bool is_anew = *(bool *)argument;
     for (uint32_t i = 0; i < pep_threads_limit(); i++) {
@@ -271,29 +270,13 @@ static void visit_slots_here(void *argument) {
 }
 
 static void visit_slots(bool is_anew) {
-    if (!pep_table_run(visit_slots_here, &is_anew))
-        visit_slots_here(&is_anew);
+    pep_cpu_armer_run(visit_slots_here, &is_anew);
 }
 
 static void visit_threads(bool is_anew) {
     sweeps++;
-    adopt_tasks();
+    pep_threads_adopt(sweeps);
     visit_slots(is_anew);
-}
-
-/* The number of threads by one system call: the link count of the directory (proc(5)). */
-static uint32_t task_count(void) {
-    struct stat found;
-    if (pep_os_call6(SYS_newfstatat, AT_FDCWD, (long)"/proc/self/task", (long)&found, 0, 0, 0) < 0)
-        return 0;
-    return (uint32_t)found.st_nlink - 2;
-}
-
-static uint32_t slot_count(void) {
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < pep_threads_limit(); i++)
-        count += pep_load_relaxed(&pep_thread_at(i)->tid) != 0;
-    return count;
 }
 
 static int choose_signal(int wanted) {
@@ -355,11 +338,18 @@ static bool has_go_runtime(void) {
     return false;
 }
 
+static void start_armer(void) {
+    if (choice == PEP_CPU_TIMER || pep_load_relaxed(&pep_cpu.is_perf_refused) ||
+        pep_cpu_armer_start() == 0)
+        return;
+    pep_store_relaxed(&pep_cpu.is_perf_refused, 1);
+    pep_store_relaxed(&pep_cpu.note, "no thread could be made to hold perf events");
+}
+
 static void start_engines(void) {
     pep_store_relaxed(&pep_cpu.is_perf_refused, 0);
     pep_store_relaxed(&pep_cpu.is_timer_refused, 0);
     pep_store_relaxed(&pep_cpu.note, NULL);
-    pep_cpu_perf_limits();
     pep_cpu_timer_limits();
     pep_cpu_clock_calibrate();
     if (choice == PEP_CPU_TIMER)
@@ -368,6 +358,7 @@ static void start_engines(void) {
         pep_store_relaxed(&pep_cpu.is_perf_refused, 1);
         pep_store_relaxed(&pep_cpu.note, "a Go program may exec past our hooks");
     }
+    start_armer();
     is_signal_taken = false;
 }
 
@@ -415,7 +406,7 @@ void pep_cpu_sweep(void) {
         pep_store_release(&pep_cpu.hz, 0);
         pep_fence_seq_cst();
         disarm_all();
-    } else if (task_count() != slot_count() || sweeps % FULL_SWEEP == 0) {
+    } else if (pep_threads_tasks() != pep_threads_slots() || sweeps % FULL_SWEEP == 0) {
         visit_threads(false);
     } else {
         sweeps++;
@@ -424,24 +415,6 @@ void pep_cpu_sweep(void) {
     unlock_windows();
     if (is_open && pep_modules_is_stale())
         pep_modules_refresh(); /* a library came by itself; what was known stays if it fails */
-}
-
-uint64_t pep_cpu_wake_mask(void) {
-    int sig = pep_load_relaxed(&pep_cpu.signal);
-    uint64_t open = 3ull << 31; /* 32 and 33 are libc's own: setuid(2) of the host waits for them */
-    return ~(sig != 0 ? open | 1ull << (sig - 1) : open);
-}
-
-void pep_cpu_wake(int tid) {
-    siginfo_t info;
-    int sig = pep_load_relaxed(&pep_cpu.signal);
-    if (sig == 0 || pep_cpu_handler_check() < 0)
-        return;
-    pep_zero(&info, sizeof info);
-    info.si_signo = sig;
-    info.si_code = SI_TIMER; /* as a timer's, so that an exec would flush it */
-    info.si_value.sival_ptr = &pep_cpu_wake_cookie;
-    (void)pep_os_tgsigqueueinfo(pep_os_getpid(), tid, sig, &info);
 }
 
 void pep_cpu_settle(void) {
@@ -472,8 +445,25 @@ void pep_cpu_state(struct pep_cpu_state *state) {
     }
 }
 
+void pep_cpu_pause(void) {
+    lock_windows();
+    if (windows > 0)
+        disarm_all();
+    unlock_windows();
+}
+
+void pep_cpu_resume(void) {
+    lock_windows();
+    if (windows > 0 && pep_cpu.hz > 0) {
+        start_armer();
+        visit_threads(true);
+    }
+    unlock_windows();
+}
+
 void pep_cpu_after_fork_child(void) {
     pep_cpu_perf_after_fork_child();
+    pep_cpu_armer_after_fork_child();
     for (uint32_t i = 0; i < pep_threads_limit(); i++) {
         struct pep_thread *thread = pep_thread_at(i);
         /* The parent's timers do not exist here; their numbers may be the child's own timers. */

@@ -57,6 +57,11 @@ void pep_cpu_sweep(void);
 void pep_cpu_settle(void);
 void pep_cpu_state(struct pep_cpu_state *state);
 
+/* Ends the thread that holds events of perf, while windows stay open; resume arms anew. Nobody else
+ * may begin or end a window in between. */
+void pep_cpu_pause(void);
+void pep_cpu_resume(void);
+
 /* Ends the ppoll(2) of one of profep's threads that waits with this mask, which lets our signal
  * (and libc's own) through: the call then fails with EINTR. Not where the host took our signal. */
 uint64_t pep_cpu_wake_mask(void);

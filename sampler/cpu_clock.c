@@ -126,3 +126,45 @@ PEP_HOOK_SAFE uint64_t pep_cpu_schedule_start(struct pep_thread *thread, uint64_
     thread->due_ns = now_ns - NS_PER_SECOND / hz / 2;
     return pep_cpu_schedule(thread, now_ns, hz);
 }
+
+/* One period serves for some dozens of samples: a change restarts the kernel's timer, from another
+ * processor 20 us, and what had passed of the period is lost. Each is uniform in two to four thirds
+ * of the rate's, after some of which all phases of a rhythm of the host's are equally likely; what
+ * was lost, or came too often, is made good in the next. (Wider, and the count of a short window
+ * would stray further; narrower, and a rhythm of just this period would be met in fewer phases.) */
+PEP_HOOK_SAFE uint64_t pep_cpu_redraw(struct pep_thread *thread, uint64_t now_ns, uint32_t hz) {
+    int64_t period = NS_PER_SECOND / hz, fired = thread->perf_fired - thread->beat_fired;
+    int64_t ahead = fired * period - (int64_t)(now_ns - thread->beat_ns);
+    int64_t limit = REPEATS_MAX * period;
+    if (ahead > limit || ahead < -limit) { /* signals that never came are not made up for */
+        thread->beat_ns = now_ns;
+        thread->beat_fired = thread->perf_fired;
+        ahead = 0;
+    }
+    int64_t make_good = ahead / REPEATS_MAX;
+    if (make_good < -period / 4)
+        make_good = -period / 4;
+    int64_t interval = period * 2 / 3 + random_below(thread, period * 2 / 3) + make_good;
+    pep_store_relaxed(&thread->delay_ns, (uint64_t)interval);
+    return (uint64_t)interval;
+}
+
+/* What took at least an eighth of a period is remembered, as two periods at most: a walk that lost
+ * its processor says nothing. */
+PEP_SIGNAL_SAFE void pep_cpu_walked(struct pep_thread *thread, uint32_t hz) {
+    thread->walk_ns = 0;
+    if (pep_load_relaxed(&is_forbidden) || thread->last_tsc == 0)
+        return;
+    uint64_t period = NS_PER_SECOND / hz;
+    thread->walk_tsc = __rdtsc();
+    uint64_t ns = (thread->walk_tsc - thread->last_tsc) * pep_load_relaxed(&ns_per_tick) >> 32;
+    if (ns > period / 8)
+        thread->walk_ns = ns < 2 * period ? ns : 2 * period;
+}
+
+PEP_SIGNAL_SAFE bool pep_cpu_is_crowded(const struct pep_thread *thread) {
+    if (thread->walk_ns == 0 || pep_load_relaxed(&is_forbidden))
+        return false;
+    uint64_t passed = (__rdtsc() - thread->walk_tsc) * pep_load_relaxed(&ns_per_tick) >> 32;
+    return passed < thread->walk_ns;
+}

@@ -92,8 +92,10 @@ PEP_SIGNAL_SAFE static struct pep_cpu_scratch *take_scratch(uint32_t first) {
  * them as a rule above CONFIG_HZ, so there the remainder waits in the slot. */
 PEP_SIGNAL_SAFE static uint64_t whole_samples(struct pep_thread *thread, uint64_t weight_ns,
                                               uint64_t period_ns) {
-    if (thread->engine == PEP_ENGINE_PERF && weight_ns < 2 * period_ns)
-        return weight_ns > period_ns / 8; /* signals that waited together are one sample */
+    /* Signals that waited together are one sample. Between two periods of an event there may be
+     * three: pep_cpu_redraw. */
+    if (thread->engine == PEP_ENGINE_PERF && weight_ns < 4 * period_ns)
+        return weight_ns > period_ns / 8;
     int64_t owed = thread->carry_ns + (int64_t)weight_ns, period = (int64_t)period_ns;
     int64_t count = owed >= 2 * period ? owed / period : 1;
     int64_t left = owed - count * period;
@@ -236,8 +238,11 @@ PEP_SIGNAL_SAFE static struct pep_thread *whose(const siginfo_t *info, const uco
 /* The thread's slot is held. */
 PEP_SIGNAL_SAFE static void serve(struct pep_thread *thread, const ucontext_t *context) {
     uint32_t hz = pep_load_relaxed(&pep_cpu.hz);
+    bool is_timer = thread->engine == PEP_ENGINE_TIMER;
     uint64_t delay = 0;
-    if (hz != 0) {
+    if (hz != 0 && !is_timer && pep_cpu_is_crowded(thread)) {
+        PEP_COUNT(sample_crowded, 1);
+    } else if (hz != 0) {
         uint64_t now = pep_cpu_now(thread);
         if (is_in_fault(context))
             PEP_COUNT(sample_in_crash, 1);
@@ -245,11 +250,15 @@ PEP_SIGNAL_SAFE static void serve(struct pep_thread *thread, const ucontext_t *c
             PEP_COUNT(sample_small_stack, 1);
         else
             sample(thread, context, now, hz);
+        if (is_timer)
+            delay = pep_cpu_schedule(thread, now, hz);
+        else
+            pep_cpu_walked(thread, hz);
         if (thread->last_cpu_ns != now)
             thread->last_tsc = 0; /* nothing was charged, or the estimate was ahead */
-        delay = pep_cpu_schedule(thread, now, hz);
     }
-    pep_cpu_next(thread, delay);
+    if (is_timer)
+        pep_cpu_timer_next(thread, delay);
     pep_store_release(&thread->is_busy, PEP_BUSY_FREE);
 }
 

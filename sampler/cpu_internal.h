@@ -1,9 +1,10 @@
 /*
  * What the parts of the CPU sampler share: cpu.c (windows), cpu_handler.c, and the two engines.
  *
- * Model:   an engine arms one thread: a source of one signal, armed again by each handler. A slot
- *          is worked on by whoever holds its is_busy: the handler tries once and, refused, leaves
- *          is_missed for the holder, who then arms again after letting go.
+ * Model:   an engine arms one thread. A timer sends one signal and is set again by each handler; an
+ *          event of perf runs by itself, watched by the armer. A slot is worked on by whoever holds
+ *          its is_busy: the handler tries once and, refused, leaves is_missed for the holder, who
+ *          then sets the timer after letting go.
  * Writers: slots as above; struct pep_cpu under the windows' lock unless said otherwise.
  * Readers: the handler, relaxed.  [signal]
  * Memory:  static; the scratch pool is one mapping.
@@ -40,30 +41,54 @@ PEP_HOOK_SAFE void pep_cpu_unlock(struct pep_thread *thread);
 PEP_SIGNAL_SAFE void pep_cpu_charge_last(struct pep_thread *thread, uint64_t count,
                                          uint64_t weight);
 
-/* The engines. arm: under the slot's lock, on any thread; 0 or -errno. disarm: the same; gives
- * back what arm took. next: the time to the next signal, by the thread's own handler or under
- * the lock; delay_ns 0 stops. */
+/* The engines. arm: under the slot's lock; 0 or -errno. disarm: the same; gives back what arm took.
+ *
+ * perf: armed by the armer alone; disarmed anywhere, and closed by the armer. */
 PEP_HOOK_SAFE int pep_cpu_perf_arm(struct pep_thread *thread, uint64_t delay_ns);
 PEP_HOOK_SAFE void pep_cpu_perf_disarm(struct pep_thread *thread);
-PEP_SIGNAL_SAFE void pep_cpu_perf_next(struct pep_thread *thread, uint64_t delay_ns);
+/* On the armer: a new period, and more signals allowed. */
+PEP_HOOK_SAFE void pep_cpu_perf_tend(struct pep_thread *thread);
+PEP_HOOK_SAFE void pep_cpu_perf_close_orphans(void);
+/* False: an event that was disarmed elsewhere is not closed yet. */
+PEP_HOOK_SAFE bool pep_cpu_perf_is_closed(int fd);
 /* A signal of its event reached the thread; is_last: the kernel stopped the event with it. */
 PEP_SIGNAL_SAFE void pep_cpu_perf_fired(struct pep_thread *thread, bool is_last);
 /* The thread whose event has this descriptor, or NULL. */
 PEP_SIGNAL_SAFE struct pep_thread *pep_cpu_perf_thread(int fd);
-/* Looks at the limits of this process, before the first arming of a window. */
+/* On the armer, first: looks at the limits of this process. */
 void pep_cpu_perf_limits(void);
 /* Closes what a forked child inherited. */
 void pep_cpu_perf_after_fork_child(void);
 
+/* cpu_armer.c: the thread that holds the events of perf while a window is open. start and stop
+ * under the windows' lock; 0 or -errno. Before stop everything is disarmed. */
+int pep_cpu_armer_start(void);
+void pep_cpu_armer_stop(void);
+PEP_HOOK_SAFE bool pep_cpu_armer_is_running(void);
+PEP_HOOK_SAFE bool pep_cpu_armer_is_here(void);
+/* Does work(argument) on it and returns when it is done; here when it does not run. One caller at a
+ * time: the windows' lock. */
+void pep_cpu_armer_run(void (*work)(void *argument), void *argument);
+/* It is to look at a slot: soon, or at once. */
+PEP_SIGNAL_SAFE void pep_cpu_armer_note(struct pep_thread *thread);
+PEP_SIGNAL_SAFE void pep_cpu_armer_call(struct pep_thread *thread);
+/* Returns when the event is closed, or after a second. */
+PEP_HOOK_SAFE void pep_cpu_armer_await_closed(int fd);
+void pep_cpu_armer_after_fork_child(void);
+/* What it does with a slot that was noted: cpu.c. */
+void pep_cpu_attend(struct pep_thread *thread);
+
+/* next: the time to the next signal, by the thread's own handler or under the lock; delay_ns 0
+ * stops. */
 PEP_HOOK_SAFE int pep_cpu_timer_arm(struct pep_thread *thread, uint64_t delay_ns);
 PEP_HOOK_SAFE void pep_cpu_timer_disarm(struct pep_thread *thread);
+/* The same of a thread whose engine is another one by now. */
+PEP_HOOK_SAFE void pep_cpu_timer_drop(struct pep_thread *thread);
 PEP_SIGNAL_SAFE void pep_cpu_timer_next(struct pep_thread *thread, uint64_t delay_ns);
 /* The thread whose timer carries this value, or NULL; *is_ours tells a stale one of ours from
  * the host's. */
 PEP_SIGNAL_SAFE struct pep_thread *pep_cpu_timer_thread(const void *value, bool *is_ours);
 void pep_cpu_timer_limits(void);
-/* Either engine. */
-PEP_SIGNAL_SAFE void pep_cpu_next(struct pep_thread *thread, uint64_t delay_ns);
 /* cpu_clock.c. now: the thread's CPU clock, on itself, in its handler. schedule: from now to the
  * next sample, in ns; jittered, the mean rate is hz. */
 void pep_cpu_clock_calibrate(void);
@@ -73,6 +98,12 @@ PEP_SIGNAL_SAFE uint64_t pep_cpu_now(struct pep_thread *thread);
 PEP_SIGNAL_SAFE uint64_t pep_cpu_schedule(struct pep_thread *thread, uint64_t now_ns, uint32_t hz);
 PEP_HOOK_SAFE uint64_t pep_cpu_schedule_start(struct pep_thread *thread, uint64_t now_ns,
                                               uint32_t hz);
+/* The next period of an event that runs by itself. */
+PEP_HOOK_SAFE uint64_t pep_cpu_redraw(struct pep_thread *thread, uint64_t now_ns, uint32_t hz);
+/* After a sample; and whether a signal comes so soon after it that the program would get less
+ * than half of its time. */
+PEP_SIGNAL_SAFE void pep_cpu_walked(struct pep_thread *thread, uint32_t hz);
+PEP_SIGNAL_SAFE bool pep_cpu_is_crowded(const struct pep_thread *thread);
 
 /* The handler. install: for good. check: 0 when it is in place (put back after SIG_DFL or SIG_IGN,
  * counted signal_lost), -EBUSY when the host has a function of its own there. */

@@ -29,23 +29,22 @@ enum pep_engine { PEP_ENGINE_NONE = 0, PEP_ENGINE_PERF, PEP_ENGINE_TIMER };
 enum pep_busy { PEP_BUSY_FREE = 0, PEP_BUSY_SAMPLING, PEP_BUSY_ARMING };
 
 struct pep_thread {
-    int tid;                 /* 0: free. Written with release last when a slot is taken */
-    int is_busy;             /* enum pep_busy; cpu_internal.h has the rules */
-    int is_missed;           /* a signal came while somebody else held the slot */
-    uint32_t identity;       /* 0 until the first sample; see pep_thread_identity */
-    int engine;              /* enum pep_engine; what is armed for this thread */
-    int timer_id;            /* of the timer engine; valid while engine == TIMER */
-    int perf_fd;             /* of the perf engine; valid while engine == PERF */
-    uint32_t armed_serial;   /* which arming this belongs to; a stale signal is told by it */
-    uint64_t perf_id;        /* the kernel's id of the event: tells our descriptor from others */
-    uint64_t perf_period_ns; /* the event's */
-    int perf_fires;          /* signals the event may still send; counted by its thread */
-    uint64_t last_cpu_ns;    /* thread CPU clock at the last sample; handler and arming */
-    uint64_t armed_cpu_ns;   /* the clock at its arming */
-    int64_t ahead_ns;        /* how far due_ns has strayed from an even beat */
-    uint64_t due_ns;         /* when, on that clock, the next sample is meant to be */
-    uint32_t last_stack;     /* of the last sample since arming; 0: none yet */
-    uint64_t pending_count;  /* of that sample: charged to its stack with the next one */
+    int tid;                /* 0: free. Written with release last when a slot is taken */
+    int is_busy;            /* enum pep_busy; cpu_internal.h has the rules */
+    int is_missed;          /* a signal came while somebody else held the slot */
+    uint32_t identity;      /* 0 until the first sample; see pep_thread_identity */
+    int engine;             /* enum pep_engine; what is armed for this thread */
+    int timer_id;           /* of the timer engine; valid while engine == TIMER */
+    int perf_fd;            /* in the table of cpu_armer.c's thread; valid while engine == PERF */
+    uint32_t armed_serial;  /* which arming this belongs to; a stale signal is told by it */
+    uint32_t perf_granted;  /* signals that its event was allowed since its arming; cpu_armer.c */
+    uint32_t perf_fired;    /* of these, the thread had; counted by itself */
+    uint64_t last_cpu_ns;   /* thread CPU clock at the last sample; handler and arming */
+    uint64_t armed_cpu_ns;  /* the clock at its arming */
+    int64_t ahead_ns;       /* how far due_ns has strayed from an even beat */
+    uint64_t due_ns;        /* when, on that clock, the next sample is meant to be */
+    uint32_t last_stack;    /* of the last sample since arming; 0: none yet */
+    uint64_t pending_count; /* of that sample: charged to its stack with the next one */
     uint64_t pending_ns;
     int64_t carry_ns;             /* charged weight that is not yet whole samples */
     uint64_t delay_ns;            /* from the last sample to the next, as drawn */
@@ -53,6 +52,10 @@ struct pep_thread {
     uint32_t repeats;             /* samples that will still use that interval */
     uint32_t unread;              /* samples since the clock was really read */
     uint64_t last_tsc;            /* at last_cpu_ns; 0: not known */
+    uint64_t walk_tsc;            /* when the last sample was done */
+    uint64_t walk_ns;             /* and how long it took, 0: not worth to know */
+    uint64_t beat_ns;             /* perf: fires are counted against an even beat since this */
+    uint32_t beat_fired;          /* moment, when there had been so many */
     uint64_t rng;                 /* jitter */
     struct pep_stack_range stack; /* direct loads allowed; {0,0}: unknown (raw clone) */
     bool is_own;                  /* one of profep's: never armed, never shown */
@@ -97,6 +100,11 @@ PEP_SIGNAL_SAFE struct pep_thread *pep_thread_of(int tid);
 PEP_SIGNAL_SAFE uint32_t pep_thread_index(const struct pep_thread *thread);
 /* The slot of a tid, taking one for a thread we had not met (raw clone): sweep only. */
 struct pep_thread *pep_thread_adopt(int tid);
+/* Does so for every task of this process, and marks each slot seen. */
+void pep_threads_adopt(uint32_t sweep);
+/* How many tasks there are, 0 where that is not known, and how many slots are taken. */
+uint32_t pep_threads_tasks(void);
+uint32_t pep_threads_slots(void);
 /* Frees the slot of a thread that is gone: sweep only. */
 void pep_thread_forget(struct pep_thread *thread);
 

@@ -23,6 +23,7 @@
     X(sample_in_crash, "samples refused because the thread was handling a fault") \
     X(sample_small_stack, "samples refused because the signal stack was nearly used up") \
     X(calls_restarted, "system calls that a sampling signal cut short and that were made again") \
+    X(sample_crowded, "signals left out so that a thread keeps half of its time for itself") \
     X(sample_stale, "timer signals that arrived for a thread no longer profiled") \
     X(unwind_truncated, "stacks cut at the depth limit") \
     X(unwind_partial, "stacks that end before a thread's first frame") \

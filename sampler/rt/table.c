@@ -5,7 +5,6 @@
 #include <stdbool.h>
 #include <sys/syscall.h>
 
-#include "sampler/rt/atomics.h"
 #include "sampler/rt/log.h"
 #include "sampler/rt/os.h"
 
@@ -14,17 +13,8 @@
 #endif
 #define UNSHARE 2u /* CLOSE_RANGE_UNSHARE, which linux/close_range.h hides from older headers */
 #define STANDARD_COUNT 3
-#define LONG_NS 3600000000000ull
-
-/* What word may hold. ENDED is a bit of its own: work that was asked for is done all the same. */
-enum { IDLE = 0, ASKED = 1, DONE = 2, ENDED = 4 };
 
 static PEP_TLS bool is_apart;
-static int word = ENDED; /* a futex */
-static struct {
-    void (*work)(void *argument);
-    void *argument;
-} request; /* written before ASKED, read after it */
 
 PEP_SIGNAL_SAFE bool pep_table_is_apart(void) {
     return is_apart;
@@ -57,56 +47,4 @@ bool pep_table_leave(void) {
 
 void pep_table_inherit(void) {
     is_apart = true;
-}
-
-bool pep_table_run(void (*work)(void *argument), void *argument) {
-    if (!is_apart) {
-        work(argument);
-        return true;
-    }
-    if (pep_load_acquire(&word) != IDLE)
-        return false;
-    request.work = work;
-    request.argument = argument;
-    int idle = IDLE;
-    /* release: pairs with the acquire in pep_table_serve */
-    if (!pep_cas_acq_rel(&word, &idle, ASKED))
-        return false;
-    (void)pep_os_futex_wake(&word, INT_MAX);
-    for (;;) {
-        int now = pep_load_acquire(&word);
-        if (now & DONE)
-            break;
-        (void)pep_os_futex_wait(&word, now, LONG_NS);
-    }
-    (void)__atomic_fetch_and(&word, ~DONE, __ATOMIC_ACQ_REL);
-    return true;
-}
-
-void pep_table_serve(uint64_t deadline_ns) {
-    for (;;) {
-        int now = pep_load_acquire(&word);
-        if (now & ASKED) {
-            request.work(request.argument);
-            /* DONE instead of ASKED, whatever came meanwhile */
-            (void)__atomic_fetch_xor(&word, ASKED | DONE, __ATOMIC_ACQ_REL);
-            (void)pep_os_futex_wake(&word, INT_MAX);
-            continue;
-        }
-        if (now & ENDED)
-            return;
-        uint64_t now_ns = deadline_ns != 0 ? pep_os_clock_ns(CLOCK_MONOTONIC) : 0;
-        if (deadline_ns != 0 && now_ns >= deadline_ns)
-            return;
-        (void)pep_os_futex_wait(&word, now, deadline_ns != 0 ? deadline_ns - now_ns : LONG_NS);
-    }
-}
-
-void pep_table_serve_end(void) {
-    (void)__atomic_fetch_or(&word, ENDED, __ATOMIC_ACQ_REL);
-    (void)pep_os_futex_wake(&word, INT_MAX);
-}
-
-void pep_table_serve_anew(void) {
-    pep_store_release(&word, IDLE);
 }

@@ -2,9 +2,7 @@
  * Two tables of descriptors: the host's, and one of our own threads' that the host cannot reach.
  *
  * Model:   a thread of ours that leaves the host's table holds none of the host's files open, and
- *          neither side can close or read what the other one opened. Events of perf are used by
- *          the host's threads and so live in the host's table: one thread of ours stays in it and
- *          does there what the others ask for.
+ *          neither side can close or read what the other one opened.
  * Writers: profep's own threads.  [normal]
  * Readers: pep_table_is_apart: anybody.  [signal]
  * Memory:  static, and a thread-local byte.
@@ -27,16 +25,5 @@ bool pep_table_leave(void);
 /* On a thread that one which is apart has created. */
 void pep_table_inherit(void);
 PEP_SIGNAL_SAFE bool pep_table_is_apart(void);
-
-/* Does work(argument) with the host's table: at once, or when the calling thread is apart in the
- * thread that serves, and returns when it is done. One caller at a time. False: nobody serves. */
-bool pep_table_run(void (*work)(void *argument), void *argument);
-
-/* For the thread that serves, which has not left: returns after pep_table_serve_end, or at
- * deadline_ns of CLOCK_MONOTONIC (0: never). */
-void pep_table_serve(uint64_t deadline_ns);
-/* Ends serving for good, until pep_table_serve_anew. */
-void pep_table_serve_end(void);
-void pep_table_serve_anew(void);
 
 #endif

@@ -140,10 +140,10 @@ refuses "symbol: too much" 413 "The request's body is longer than 64 KiB."
 # -- being a quiet guest ------------------------------------------------------------------------------
 switches() {
     for task in /proc/"$HOST_PID"/task/*; do
-        [ "$(cat "$task/comm")" != profep ] || grep voluntary "$task/status" | tr -s '\t\n' ' '
+        [ "$(cat "$task/comm")" != profep-http ] || grep voluntary "$task/status" | tr -s '\t\n' ' '
     done
 }
-is "idle: two threads more" "$(find "/proc/$HOST_PID/task" -mindepth 1 -maxdepth 1 | wc -l)" 3
+is "idle: one thread more" "$(find "/proc/$HOST_PID/task" -mindepth 1 -maxdepth 1 | wc -l)" 2
 BEFORE=$(switches)
 sleep 2
 is "idle: they sleep" "$(switches)" "$BEFORE"

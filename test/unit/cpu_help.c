@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "sampler/rt/os.h"
 #include "sampler/stack_table.h"
 
 uint64_t help_cpu_ns(void) {
@@ -49,16 +50,36 @@ int help_timers(void) {
     return count;
 }
 
-int help_perf_fds(void) {
-    DIR *dir = opendir("/proc/self/fd");
+static int perf_fds_in(const char *folder) {
+    DIR *dir = opendir(folder);
     int count = 0;
     for (struct dirent *entry; dir != NULL && (entry = readdir(dir)) != NULL;) {
-        char path[300], target[64] = "";
-        snprintf(path, sizeof path, "/proc/self/fd/%s", entry->d_name);
+        char path[600], target[64] = "";
+        snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
         if (readlink(path, target, sizeof target - 1) > 0)
             count += strstr(target, "perf_event") != NULL;
     }
     if (dir != NULL)
         closedir(dir);
     return count;
+}
+
+int help_perf_fds(void) {
+    int count = help_perf_fds_here();
+    DIR *dir = opendir("/proc/self/task");
+    for (struct dirent *entry; dir != NULL && (entry = readdir(dir)) != NULL;) {
+        char path[300], name[24] = "";
+        snprintf(path, sizeof path, "/proc/self/task/%s/comm", entry->d_name);
+        (void)pep_os_read_file(path, name, sizeof name);
+        snprintf(path, sizeof path, "/proc/self/task/%s/fd", entry->d_name);
+        if (strcmp(name, "profep-cpu\n") == 0 && help_perf_fds_here() == 0)
+            count += perf_fds_in(path);
+    }
+    if (dir != NULL)
+        closedir(dir);
+    return count;
+}
+
+int help_perf_fds_here(void) {
+    return perf_fds_in("/proc/self/fd");
 }

@@ -20,8 +20,10 @@ void help_burn_ms(unsigned ms);
 /* All weight charged so far, and all counts. */
 uint64_t help_weight(void);
 uint64_t help_count(void);
-/* POSIX timers of this process, by /proc/self/timers; descriptors that are perf events. */
+/* POSIX timers of this process, by /proc/self/timers; descriptors that are perf events, in
+ * whatever table; those in the program's own. */
 int help_timers(void);
 int help_perf_fds(void);
+int help_perf_fds_here(void);
 
 #endif

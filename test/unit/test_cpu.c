@@ -1,4 +1,5 @@
 /* LDFLAGS: -Wl,--wrap=pep_os_perf_event_open,--wrap=pep_os_timer_create,--wrap=pep_os_map */
+/* LDFLAGS: -Wl,--wrap=pep_os_call6 */
 /* The CPU sampler's windows and engines: arming, rates, limits, churn, fork. */
 #include <errno.h>
 #include <fcntl.h>
@@ -9,7 +10,6 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -24,7 +24,7 @@
 #include "sampler/stack_table.h"
 #include "test/unit/cpu_help.h"
 
-static int refuse_perf, refuse_timer, refuse_maps;
+static int refuse_perf, refuse_timer, refuse_maps, refuse_table;
 
 int __real_pep_os_perf_event_open(struct perf_event_attr *, int, int, int, unsigned long);
 int __wrap_pep_os_perf_event_open(struct perf_event_attr *, int, int, int, unsigned long);
@@ -52,6 +52,13 @@ void *__wrap_pep_os_map(size_t size_bytes) {
     return refuse_maps ? NULL : __real_pep_os_map(size_bytes);
 }
 
+long __real_pep_os_call6(long, long, long, long, long, long, long);
+long __wrap_pep_os_call6(long, long, long, long, long, long, long);
+long __wrap_pep_os_call6(long nr, long a, long b, long c, long d, long e, long f) {
+    if (refuse_table && nr == 436) /* close_range */
+        return -ENOSYS;
+    return __real_pep_os_call6(nr, a, b, c, d, e, f);
+}
 /* Where perf is not allowed, its tests are the timer's. */
 static bool has_perf;
 
@@ -125,7 +132,7 @@ static void the_sum_is_the_threads_cpu_time(void **state) {
                       (unsigned long long)samples, (unsigned long long)count, charged / 1e6,
                       outer / 1e6);
         assert_in_range(count, 280, 320);
-        assert_in_range(samples, i || !has_perf ? 10 : 290, 310);
+        assert_in_range(samples, i || !has_perf ? 10 : 280, 320);
         help_burn_ms(20); /* disarmed: nothing comes any more */
         assert_int_equal(help_weight() - before, charged);
     }
@@ -248,68 +255,6 @@ static void raw_threads_are_found_and_forgotten(void **state) {
     refuse_perf = 0;
 }
 
-static pthread_barrier_t gate;
-
-static void *wait_at_gate(void *argument) {
-    pep_thread_enter((uintptr_t)pthread_self(), 8u << 20);
-    pthread_barrier_wait(&gate);
-    pthread_barrier_wait(&gate);
-    pep_thread_leave();
-    return argument;
-}
-
-#define CROWD 60
-
-/* What the sampler says of a crowd of threads under a limit. */
-static struct pep_cpu_state state_of_crowd(int resource, rlim_t soft) {
-    struct rlimit old, limit;
-    struct pep_cpu_state now;
-    pthread_t threads[CROWD];
-    pthread_barrier_init(&gate, NULL, CROWD + 1);
-    for (int i = 0; i < CROWD; i++)
-        pthread_create(&threads[i], NULL, wait_at_gate, NULL);
-    pthread_barrier_wait(&gate);
-    getrlimit(resource, &old);
-    limit = (struct rlimit){soft, old.rlim_max};
-    setrlimit(resource, &limit);
-    assert_int_equal(pep_cpu_begin(100), 0);
-    pep_cpu_state(&now);
-    setrlimit(resource, &old);
-    pep_cpu_end(100);
-    pthread_barrier_wait(&gate);
-    for (int i = 0; i < CROWD; i++)
-        pthread_join(threads[i], NULL);
-    pthread_barrier_destroy(&gate);
-    return now;
-}
-
-static void a_quarter_of_the_descriptors_is_enough(void **state) {
-    (void)state;
-    if (!has_perf)
-        skip();
-    struct pep_cpu_state now = state_of_crowd(RLIMIT_NOFILE, 160);
-    assert_int_equal(now.threads_perf, 40);
-    assert_int_equal(now.threads_timer, CROWD + 1 - 40);
-    now = state_of_crowd(RLIMIT_SIGPENDING, 1000); /* SIGIO would come instead of our signal */
-    assert_int_equal(now.threads_perf, 0);
-    assert_non_null(now.note);
-    now = state_of_crowd(RLIMIT_NOFILE, 90);
-    assert_int_equal(now.threads_perf, 0);
-    assert_int_equal(help_perf_fds(), 0);
-}
-
-static void a_quarter_of_the_timers_is_enough(void **state) {
-    (void)state;
-    refuse_perf = -EACCES;
-    uint64_t before = PEP_COUNTED(timer_refused);
-    struct pep_cpu_state now = state_of_crowd(RLIMIT_SIGPENDING, 80);
-    assert_int_equal(now.threads_timer, 20);
-    assert_int_equal(now.threads_none, CROWD + 1 - 20);
-    assert_int_equal(PEP_COUNTED(timer_refused), before + CROWD + 1 - 20);
-    assert_int_equal(help_timers(), 0);
-    refuse_perf = 0;
-}
-
 static void refusals_are_told(void **state) {
     (void)state;
     static const int lasting[] = {-EACCES, -EPERM, -ENOSYS, -ENOENT, -EINVAL};
@@ -337,28 +282,11 @@ static void refusals_are_told(void **state) {
     refuse_perf = refuse_timer = 0;
 }
 
-/* The host closes our descriptor and gets the number for something of its own. */
-static void a_lost_descriptor_is_not_closed(void **state) {
-    (void)state;
-    if (!has_perf)
-        skip();
-    uint64_t before = PEP_COUNTED(fd_lost);
-    assert_int_equal(pep_cpu_begin(1000), 0);
-    int number = pep_thread_self()->perf_fd;
-    int event = eventfd(0, 0);
-    assert_int_equal(dup2(event, number), number);
-    help_burn_ms(5);
-    pep_cpu_end(1000);
-    assert_int_equal(PEP_COUNTED(fd_lost), before + 1);
-    assert_int_equal(fcntl(number, F_GETFD), 0);
-    close(number);
-    close(event);
-}
-
 static void a_forked_child_starts_clean(void **state) {
     (void)state;
-    for (int i = 0; i < 2; i++) {
-        refuse_perf = engines[i];
+    for (int i = 0; i < 3; i++) {
+        refuse_perf = engines[i % 2];
+        refuse_table = i == 2;
         assert_int_equal(pep_cpu_begin(1000), 0);
         help_burn_ms(5);
         pid_t child = fork();
@@ -388,7 +316,7 @@ static void a_forked_child_starts_clean(void **state) {
         assert_true(help_weight() > before);
         pep_cpu_end(1000);
     }
-    refuse_perf = 0;
+    refuse_perf = refuse_table = 0;
 }
 
 /* Until the mark nothing of ours may be armed; nothing may be pending when it is set. */
@@ -403,6 +331,8 @@ static void an_exec_finds_nothing_of_ours(void **state) {
         pep_cpu_sweep();
         assert_int_equal(help_timers() + help_perf_fds(), 0);
         pep_cpu_exec_failed();
+        while (i == 0 && has_perf && pep_thread_self()->timer_id != -1)
+            sched_yield(); /* the timer serves until the event is there */
         assert_int_equal(help_timers() + help_perf_fds(), 1);
         pep_cpu_end(10000);
     }
@@ -423,10 +353,7 @@ int main(void) {
         cmocka_unit_test(a_thousand_starts_on_busy_threads),
         cmocka_unit_test(churn_leaves_nothing),
         cmocka_unit_test(raw_threads_are_found_and_forgotten),
-        cmocka_unit_test(a_quarter_of_the_descriptors_is_enough),
-        cmocka_unit_test(a_quarter_of_the_timers_is_enough),
         cmocka_unit_test(refusals_are_told),
-        cmocka_unit_test(a_lost_descriptor_is_not_closed),
         cmocka_unit_test(a_forked_child_starts_clean),
         cmocka_unit_test(an_exec_finds_nothing_of_ours),
     };
