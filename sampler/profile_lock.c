@@ -66,7 +66,7 @@ static void fill_comments(struct pep_arena *arena, struct pep_profile *profile,
     add_comment(profile, "Seen: mutexes, read-write locks, condition variables, semaphores, "
                          "barriers, spinlocks and ends of threads, of pthread and C11, and futexes "
                          "by way of syscall(). Not seen: locks inside libc, and locks of programs "
-                         "that make their own system calls.");
+                         "that make their own system calls, as Go's do.");
     add_rate(arena, profile);
     add_losses(arena, profile);
 }

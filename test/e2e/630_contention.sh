@@ -107,8 +107,9 @@ static CONDITION: Condvar = Condvar::new();
 static WAITED: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
 static ROUND: [AtomicUsize; 2] = [AtomicUsize::new(0), AtomicUsize::new(0)];
 static FINISHED: [AtomicUsize; 2] = [AtomicUsize::new(0), AtomicUsize::new(0)];
-#[no_mangle] #[inline(never)] pub fn rust_mutex_wants() { drop(LOCK.lock().unwrap()); }
-#[no_mangle] #[inline(never)] pub fn rust_mutex_lets_go(guard: MutexGuard<'static, ()>) { drop(guard); }
+fn stay() { std::hint::black_box(0); } // no tail call: the frame is to be seen
+#[no_mangle] #[inline(never)] pub fn rust_mutex_wants() { drop(LOCK.lock().unwrap()); stay(); }
+#[no_mangle] #[inline(never)] pub fn rust_mutex_lets_go(guard: MutexGuard<'static, ()>) { drop(guard); stay(); }
 #[no_mangle] #[inline(never)] pub fn rust_condvar_wants() {
     let mut tokens = TOKENS.lock().unwrap();
     while *tokens == 0 { tokens = CONDITION.wait(tokens).unwrap(); }
@@ -117,6 +118,7 @@ static FINISHED: [AtomicUsize; 2] = [AtomicUsize::new(0), AtomicUsize::new(0)];
 #[no_mangle] #[inline(never)] pub fn rust_condvar_lets_go() {
     *TOKENS.lock().unwrap() = 3;
     CONDITION.notify_all();
+    stay();
 }
 fn wait(kind: usize) {
     for round in 1..=10 {
