@@ -45,7 +45,7 @@ for mode in quiet own; do
     within 15 is_gone "$BACKGROUND_PID"
     note "$mode: $(grep '^all' "$TMP/host.out"); $(cat "$TMP/dumps.txt")"
     is "$mode: no call went wrong" "$(grep '^waited\|^did not' "$TMP/host.out")" "waited, 0 wrong"
-    [ "$(grep -c ' 0 cut short, 0 early, 0 wrong, 0 lost' "$TMP/host.out")" = 30 ] ||
+    [ "$(grep -c ' 0 cut short, 0 early, 0 wrong, 0 lost' "$TMP/host.out")" = 32 ] ||
         note "$(cat "$TMP/host.out")"
     matches "$mode: dumps were taken all the time" "$(cat "$TMP/dumps.txt")" '^[0-9]{2,} dumps, 0 without'
     matches "$mode: the CPU profile was taken" "$(cat "$TMP/profile.txt")" ' wait_much'

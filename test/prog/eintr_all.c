@@ -54,7 +54,9 @@ static void wait_once(struct slot *slot, int kind) {
     slot->is_woken = 0;
     slot->sent_ns = 0;
     slot->since_ns = began_ns;
-    __atomic_store_n(&slot->kind, kind + 1, __ATOMIC_RELEASE);
+    slot->number_of_call = kind + 1;
+    if (!(calls[kind].traits & SAYS))
+        __atomic_store_n(&slot->kind, kind + 1, __ATOMIC_RELEASE);
     errno = 0;
     int result = calls[kind].make(slot), error = errno;
     __atomic_store_n(&slot->kind, 0, __ATOMIC_RELEASE);
@@ -122,7 +124,7 @@ static void wake(struct slot *slot, int (*make)(struct slot *)) {
         futimens(slot->file, NULL);
     else if (make == do_open_fifo)
         wake_fifo(slot);
-    else if (make == do_pause) {
+    else if (make == do_pause || make == do_sigsuspend) {
         slot->is_woken = 0; /* one that comes before the call is lost */
         syscall(SYS_tgkill, getpid(), slot->tid, SIGUSR1);
     }

@@ -43,7 +43,7 @@
 #define WAKE_NS 3000000ull
 
 struct slot {
-    int number, tid;
+    int number, tid, number_of_call;
     int kind;          /* + 1, while in the call; 0 else */
     uint64_t since_ns; /* when it went there */
     uint64_t sent_ns;  /* own: when the signal was sent; 0: not yet */
@@ -169,17 +169,25 @@ static int do_cond(struct slot *slot) {
     return errno ? -1 : 0;
 }
 
-static int do_recv_timed(struct slot *slot) {
+static int recv_byte(struct slot *slot, int is_read) {
     struct timeval limit = {(time_t)(slot->limit_ns / 1000000000),
                             (suseconds_t)(slot->limit_ns % 1000000000 / 1000)};
     char byte;
     setsockopt(slot->pair[0], SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-    int result = (int)recv(slot->pair[0], &byte, 1, 0);
+    int result = (int)(is_read ? read(slot->pair[0], &byte, 1) : recv(slot->pair[0], &byte, 1, 0));
     int error = errno;
     limit = (struct timeval){0, 0};
     setsockopt(slot->pair[0], SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
     errno = error == EAGAIN ? ETIMEDOUT : error;
     return result;
+}
+
+static int do_recv_timed(struct slot *slot) {
+    return recv_byte(slot, 0);
+}
+
+static int do_read_timed(struct slot *slot) {
+    return recv_byte(slot, 1);
 }
 
 static int do_recv(struct slot *slot) {
@@ -241,6 +249,15 @@ static int do_pause(struct slot *slot) {
     return !is_own && slot->hits ? 1 : -1;
 }
 
+static int do_sigsuspend(struct slot *slot) {
+    sigset_t set;
+    slot->hits = 0;
+    pthread_sigmask(SIG_BLOCK, NULL, &set);
+    sigsuspend(&set);
+    errno = is_own || slot->hits ? EINTR : ENOTSUP;
+    return !is_own && slot->hits ? 1 : -1;
+}
+
 static int do_read_pipe(struct slot *slot) {
     char byte;
     return (int)read(slot->pipe[0], &byte, 1);
@@ -272,6 +289,7 @@ static int do_waitpid(struct slot *slot) {
         syscall(SYS_nanosleep, &time, NULL);
         _exit(0);
     }
+    __atomic_store_n(&slot->kind, slot->number_of_call, __ATOMIC_RELEASE); /* fork may sleep, too */
     int result = waitpid(child, NULL, 0), error = errno;
     __atomic_store_n(&slot->kind, 0, __ATOMIC_RELEASE); /* no signal is due beyond this */
     kill(child, SIGKILL);
@@ -300,6 +318,7 @@ enum {
     TICKS = 1,     /* the limit is counted in ticks */
     FEW = 2,       /* on some threads only */
     NEVER_CUT = 4, /* does not return EINTR by its standard */
+    SAYS = 16,     /* tells itself when it begins to wait */
     WHOLE = 8      /* no limit of time: somebody wakes it */
 };
 
@@ -324,6 +343,7 @@ static const struct call {
     {"futex", do_futex, 0},
     {"pthread_cond_timedwait", do_cond, NEVER_CUT},
     {"recv of limited time", do_recv_timed, TICKS},
+    {"read of limited time", do_read_timed, TICKS},
     {"recv", do_recv, WHOLE},
     {"accept of limited time", do_accept, TICKS},
     {"msgrcv", do_msgrcv, WHOLE},
@@ -331,11 +351,12 @@ static const struct call {
     {"sigtimedwait", do_sigtimedwait, 0},
     {"sigwaitinfo", do_sigwaitinfo, WHOLE},
     {"pause", do_pause, WHOLE},
+    {"sigsuspend", do_sigsuspend, WHOLE},
     {"read of a pipe", do_read_pipe, WHOLE},
     {"read of an eventfd", do_read_event, WHOLE},
     {"read of inotify", do_read_inotify, WHOLE},
     {"read of a timerfd", do_read_timer, 0},
-    {"waitpid", do_waitpid, FEW | WHOLE},
+    {"waitpid", do_waitpid, FEW | WHOLE | SAYS},
     {"flock", do_flock, WHOLE},
     {"open of a FIFO", do_open_fifo, WHOLE},
 };
