@@ -17,6 +17,7 @@
 #define LOCK_WAIT_NS 50000
 #define DRAIN_MAX 4096
 #define FULL_SWEEP 16    /* every so many sweeps, although the number of threads is the same */
+#define LOOKS_A_VISIT 64 /* threads whose engine is thought over */
 #define RT_SIGNAL_MIN 35 /* 32 to 34 are libc's own or next to it */
 #define RT_SIGNAL_MAX 64
 
@@ -25,6 +26,7 @@ struct pep_cpu_shared pep_cpu;
 /* All below: under windows_lock. */
 static int windows_lock;
 static uint32_t windows;
+static uint32_t visits;                                   /* of the slots */
 static uint16_t windows_at[PEP_CPU_HZ_MAX + 1] PEP_LARGE; /* open windows by rate */
 static enum pep_cpu_choice choice;
 static uint32_t sweeps;
@@ -121,9 +123,12 @@ PEP_HOOK_SAFE static void settle_end(struct pep_thread *thread) {
     thread->last_stack = 0;
 }
 
-PEP_HOOK_SAFE static bool is_perf_possible(void) {
-    return choice != PEP_CPU_TIMER && !pep_load_relaxed(&pep_cpu.is_perf_refused) &&
-           pep_cpu_armer_is_running();
+/* A thread that is being born has no past to judge it by. */
+PEP_HOOK_SAFE static bool is_perf_wanted(const struct pep_thread *thread, uint32_t hz) {
+    if (choice == PEP_CPU_TIMER || pep_load_relaxed(&pep_cpu.is_perf_refused) ||
+        !pep_cpu_armer_is_running())
+        return false;
+    return choice == PEP_CPU_PERF || thread->is_newborn || !pep_cpu_prefers_timer(thread->tid, hz);
 }
 
 /* Under the slot's lock. Time before this moment is never charged. */
@@ -137,11 +142,11 @@ PEP_HOOK_SAFE static void arm(struct pep_thread *thread, uint32_t hz) {
     thread->walk_ns = 0;
     thread->pending_count = thread->pending_ns = 0;
     uint64_t delay = pep_cpu_schedule_start(thread, now, hz);
-    bool is_armer = pep_cpu_armer_is_here();
-    if (is_armer && is_perf_possible() && pep_cpu_perf_arm(thread, delay) == 0)
+    bool is_armer = pep_cpu_armer_is_here(), is_perf = is_perf_wanted(thread, hz);
+    if (is_armer && is_perf && pep_cpu_perf_arm(thread, delay) == 0)
         return;
     pep_cpu_timer_arm(thread, delay);
-    if (!is_armer && is_perf_possible())
+    if (!is_armer && is_perf)
         pep_cpu_armer_call(thread); /* until it comes the timer serves */
 }
 
@@ -221,12 +226,13 @@ PEP_HOOK_SAFE void pep_cpu_exec_failed(void) {
 /* On the armer: a thread that began with a timer gets its event. */
 static void take_to_perf(struct pep_thread *thread) {
     uint64_t now;
+    uint32_t hz = pep_load_relaxed(&pep_cpu.hz);
     if (!pep_cpu_lock(thread)) {
         pep_cpu_armer_note(thread);
         return;
     }
-    if (thread->engine == PEP_ENGINE_TIMER && pep_load_relaxed(&pep_cpu.hz) != 0 &&
-        is_perf_possible() && read_clock(thread->tid, &now)) {
+    if (thread->engine == PEP_ENGINE_TIMER && hz != 0 && is_perf_wanted(thread, hz) &&
+        read_clock(thread->tid, &now)) {
         uint64_t delay = thread->due_ns > now ? thread->due_ns - now : 0;
         if (pep_cpu_perf_arm(thread, delay) == 0)
             pep_cpu_timer_drop(thread);
@@ -256,6 +262,7 @@ static void disarm_all(void) {
 /* After pep_threads_adopt: arms, and frees what threads left that ended by a raw system call. */
 static void visit_slots_here(void *argument) {
     bool is_anew = *(bool *)argument;
+    const uint32_t share = pep_threads_limit() / LOOKS_A_VISIT + 1, turn = visits++ % share;
     for (uint32_t i = 0; i < pep_threads_limit(); i++) {
         struct pep_thread *thread = pep_thread_at(i);
         int tid = pep_load_acquire(&thread->tid);
@@ -265,7 +272,8 @@ static void visit_slots_here(void *argument) {
         if (thread->seen != sweeps && !read_clock(tid, &now))
             pep_thread_forget(thread);
         else
-            arm_thread(thread, is_anew);
+            arm_thread(thread, is_anew || (i % share == turn && choice == PEP_CPU_AUTO &&
+                                           pep_cpu_is_for_timer(thread)));
     }
 }
 

@@ -116,6 +116,12 @@ void pep_cpu_scratch_after_fork_child(void);
 extern char pep_cpu_wake_cookie; /* si_value of pep_cpu_wake's signal */
 PEP_SIGNAL_SAFE void pep_cpu_handler(int sig, siginfo_t *info, void *context);
 
+/* cpu_choice.c: true where an event of perf would cost a thread more than a timer, and a timer is
+ * as good at this rate. */
+PEP_HOOK_SAFE bool pep_cpu_prefers_timer(int tid, uint32_t hz);
+/* The same of a thread that has an event, as now is known. */
+PEP_HOOK_SAFE bool pep_cpu_is_for_timer(struct pep_thread *thread);
+
 /* cpu_restart.c: a call that returned EINTR for our signal is made again. */
 PEP_SIGNAL_SAFE void pep_cpu_restart_call(ucontext_t *context);
 

@@ -262,23 +262,23 @@ static void refusals_are_told(void **state) {
     for (size_t i = 0; i < PEP_COUNT_OF(lasting); i++) {
         uint64_t before = PEP_COUNTED(perf_refused);
         refuse_perf = lasting[i];
-        assert_int_equal(pep_cpu_begin(100), 0);
+        assert_int_equal(pep_cpu_begin(1000), 0);
         pep_cpu_state(&now);
         assert_non_null(now.note);
         assert_int_equal(now.threads_timer, 1);
         assert_int_equal(PEP_COUNTED(perf_refused), before + 1);
-        pep_cpu_end(100);
+        pep_cpu_end(1000);
     }
     refuse_perf = -EMFILE; /* passes: no note */
     refuse_timer = -EAGAIN;
     uint64_t before = PEP_COUNTED(timer_refused);
-    assert_int_equal(pep_cpu_begin(100), 0);
+    assert_int_equal(pep_cpu_begin(1000), 0);
     pep_cpu_state(&now);
     assert_null(now.note);
     assert_int_equal(now.threads_none, 1);
     pep_cpu_sweep(); /* tries no timer again while this window is open */
     assert_true(PEP_COUNTED(timer_refused) > before);
-    pep_cpu_end(100);
+    pep_cpu_end(1000);
     refuse_perf = refuse_timer = 0;
 }
 
