@@ -25,6 +25,7 @@
 #include "preload/config.h"
 #include "preload/environment.h"
 #include "preload/real.h"
+#include "sampler/ask.h"
 #include "sampler/birth.h"
 #include "sampler/cpu.h"
 #include "sampler/heap.h"
@@ -229,6 +230,7 @@ void pep_init_after_fork_child(void) {
     pep_malloc_after_fork();
     pep_modules_after_fork();
     pep_cpu_after_fork_child();
+    pep_ask_after_fork_child();
     pep_heap_after_fork_child();
     pep_mmap_after_fork_child();
     pep_birth_after_fork_child();

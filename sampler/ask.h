@@ -29,10 +29,14 @@ int pep_ask_init(void);
  * such thread, -EAGAIN when the kernel's queue of signals is full, -ENOSYS when the host took our
  * signal. */
 int pep_ask_send(int tid);
+/* The same for a thread that waits since since_ns (CLOCK_MONOTONIC) and cannot be looked at: of a
+ * call that waits for a limited time, what was waited for already is taken off. */
+int pep_ask_send_since(int tid, uint64_t since_ns);
 /* True when the answer is there: pep_ask_take will not wait. */
 bool pep_ask_is_answered(int ticket);
 /* Waits until the answer is there or the deadline (CLOCK_MONOTONIC, ns) is past: the number of
- * pcs, or -ETIMEDOUT. Gives the place back in both cases. */
+ * pcs; -ETIMEDOUT; -EBUSY when it had nowhere to walk, as one may ask it again; -EFAULT when it
+ * handles a fault. Gives the place back in every case. */
 int pep_ask_take(int ticket, uint64_t deadline_ns, uintptr_t *pcs, int max);
 
 /* The handler: true when the signal was a question, and answers it. */

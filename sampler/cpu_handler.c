@@ -16,6 +16,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "sampler/ask.h"
 #include "sampler/cpu_internal.h"
 #include "sampler/rt/atomics.h"
 #include "sampler/rt/counters.h"
@@ -33,6 +34,9 @@ struct pep_cpu_job {
     struct pep_cpu_scratch *scratch;
     uint64_t now_ns;
     uint64_t period_ns;
+    const struct pep_stack_range *stack;
+    uintptr_t *pcs; /* where an answer goes; NULL: it is a sample */
+    int depth;
 };
 
 /* A block: this, libunwind's state, then the stack. */
@@ -136,11 +140,19 @@ PEP_SIGNAL_SAFE void pep_cpu_record(struct pep_cpu_job *job) {
         .bp = (uintptr_t)registers[REG_RBP],
         .ucontext = job->context,
     };
-    int depth =
-        pep_unwind(&regs, &job->thread->stack, (struct pep_unwind_scratch *)job->scratch->rest,
-                   job->scratch->pcs, PEP_UNWIND_DEPTH_MAX);
-    charge(job, pep_stack_table_add_again(job->thread->last_stack, job->scratch->pcs, depth));
+    uintptr_t *pcs = job->pcs != NULL ? job->pcs : job->scratch->pcs;
+    job->depth = pep_unwind(&regs, job->stack, (struct pep_unwind_scratch *)job->scratch->rest, pcs,
+                            PEP_UNWIND_DEPTH_MAX);
+    if (job->pcs != NULL)
+        return;
+    charge(job, pep_stack_table_add_again(job->thread->last_stack, pcs, job->depth));
     PEP_COUNT(samples, 1);
+}
+
+PEP_SIGNAL_SAFE static void run_job(struct pep_cpu_job *job) {
+    char *end = (char *)job->scratch + block_bytes; /* a page's end: aligned for the call */
+    pep_cpu_call_on_stack(job, end);
+    pep_store_release(&job->scratch->is_used, 0);
 }
 
 PEP_SIGNAL_SAFE static void sample(struct pep_thread *thread, const ucontext_t *context,
@@ -150,10 +162,13 @@ PEP_SIGNAL_SAFE static void sample(struct pep_thread *thread, const ucontext_t *
         PEP_COUNT(sample_no_scratch, 1);
         return;
     }
-    struct pep_cpu_job job = {thread, context, scratch, now_ns, 1000000000u / hz};
-    char *end = (char *)scratch + block_bytes; /* a page's end: aligned for the call */
-    pep_cpu_call_on_stack(&job, end);
-    pep_store_release(&scratch->is_used, 0);
+    struct pep_cpu_job job = {.thread = thread,
+                              .context = context,
+                              .scratch = scratch,
+                              .now_ns = now_ns,
+                              .period_ns = 1000000000u / hz,
+                              .stack = &thread->stack};
+    run_job(&job);
 }
 
 /* A fault's handler is running: its thread is in no state to be looked at, and its signal stack
@@ -171,6 +186,18 @@ PEP_SIGNAL_SAFE static bool is_stack_small(const ucontext_t *context) {
     uintptr_t here = (uintptr_t)__builtin_frame_address(0);
     uintptr_t start = (uintptr_t)context->uc_stack.ss_sp;
     return here - start < context->uc_stack.ss_size && here - start < SIGNAL_STACK_LEFT;
+}
+
+PEP_SIGNAL_SAFE int pep_cpu_walk(const ucontext_t *context, const struct pep_stack_range *stack,
+                                 uintptr_t *pcs) {
+    if (is_in_fault(context) || is_stack_small(context))
+        return -EFAULT;
+    struct pep_cpu_scratch *scratch = take_scratch(0);
+    if (scratch == NULL)
+        return -EBUSY;
+    struct pep_cpu_job job = {.context = context, .scratch = scratch, .stack = stack, .pcs = pcs};
+    run_job(&job);
+    return job.depth;
 }
 
 PEP_SIGNAL_SAFE static bool enter(struct pep_thread *thread) {
@@ -269,13 +296,14 @@ PEP_SIGNAL_SAFE void pep_cpu_handler(int sig, siginfo_t *info, void *context) {
     if (info->si_code == SI_TIMER && info->si_value.sival_ptr == &pep_cpu_wake_cookie)
         return; /* that the call was cut short is all there is to it */
     struct pep_thread *thread = whose(info, context, &is_ours);
-    if (thread == NULL && !is_ours) {
+    bool is_asked = thread == NULL && !is_ours && pep_ask_answer(info, context);
+    if (thread == NULL && !is_ours && !is_asked) {
         pass_on(sig, info, context);
         return;
     }
-    if (thread == NULL)
+    if (thread == NULL && is_ours)
         PEP_COUNT(sample_stale, 1);
-    else if (enter(thread))
+    else if (thread != NULL && enter(thread))
         serve(thread, context);
     pep_cpu_restart_call(context);
 }

@@ -122,6 +122,11 @@ PEP_HOOK_SAFE bool pep_cpu_prefers_timer(int tid, uint32_t hz);
 /* The same of a thread that has an event, as now is known. */
 PEP_HOOK_SAFE bool pep_cpu_is_for_timer(struct pep_thread *thread);
 
+/* Walks from context on a stack of ours into pcs, PEP_UNWIND_DEPTH_MAX at most: their number;
+ * -EBUSY when every scratch block is in use; -EFAULT where the thread is in no state for it. */
+PEP_SIGNAL_SAFE int pep_cpu_walk(const ucontext_t *context, const struct pep_stack_range *stack,
+                                 uintptr_t *pcs);
+
 /* cpu_restart.c: a call that returned EINTR for our signal is made again. */
 PEP_SIGNAL_SAFE void pep_cpu_restart_call(ucontext_t *context);
 
