@@ -150,21 +150,20 @@ static uint64_t cpu_of(int tid) {
 /* One reading; false when the thread was seen to do something in its course. */
 static bool look_once(struct pep_looker *looker, int tid, struct pep_look *look) {
     *look = (struct pep_look){.tid = tid, .call = NO_CALL, .cpu_ns = cpu_of(tid)};
-    long count = pep_look_read(looker, tid, "syscall");
-    bool is_waiting = count > 0 && parse_call(looker->text, look);
-    long more = pep_look_read(looker, tid, "stat");
-    if (more > 0)
+    long count = pep_look_read(looker, tid, "stat");
+    if (count > 0)
         parse_stat(looker->text, look);
     look->kind = kind_of(look->state);
-    if (count == -ESRCH || more == -ESRCH || (more < 0 && look->cpu_ns == 0))
+    if (count == -ESRCH || (count <= 0 && look->cpu_ns == 0))
         look->kind = PEP_LOOK_GONE;
     if (look->kind == PEP_LOOK_GONE || look->kind == PEP_LOOK_RUNS)
         return true;
+    count = pep_look_read(looker, tid, "syscall");
     if (count <= 0) {
-        look->kind = PEP_LOOK_REFUSED;
+        look->kind = count == -ESRCH ? PEP_LOOK_GONE : PEP_LOOK_REFUSED;
         return true;
     }
-    return is_waiting && cpu_of(tid) == look->cpu_ns;
+    return parse_call(looker->text, look) && cpu_of(tid) == look->cpu_ns;
 }
 
 void pep_look_at(struct pep_looker *looker, int tid, struct pep_look *look) {
