@@ -233,9 +233,11 @@ static bool write_at(struct page *page, const struct pep_sample *sample) {
     return true;
 }
 
+/* Short, so that there are few of them to choose from: a lock's kind without its holder. */
 static const char *state_of(const struct page *page, const struct card *card) {
+    const struct pep_task *task = task_of(page, card->group, 0);
     const char *state = card->group->first->state;
-    return state != NULL ? state : task_of(page, card->group, 0)->doing;
+    return task->lock_kind != NULL ? task->lock_kind : state != NULL ? state : task->doing;
 }
 
 /* "12 threads", and the first different names. */

@@ -40,9 +40,9 @@ static const struct {
     const char *title;
     uint64_t (*count)(struct pep_arena *arena); /* the request's */
 } counted[] = {
-    {"block", pep_on_block_count},
-    {"mutex", pep_on_mutex_count},
-    {"", NULL},
+    {"block", pep_on_block_count},       {"mutex", pep_on_mutex_count},
+    {"goroutine", pep_on_threads_count}, {"threadcreate", pep_on_threadcreate_count},
+    {"threads", pep_on_threads_count},   {"", NULL},
 };
 
 static uint64_t count_of(const char *title, struct pep_arena *arena) {
@@ -84,7 +84,11 @@ static void write_table(struct pep_writer *writer, struct pep_arena *arena) {
                    "<a href=\"heap?debug=1\">text</a>, "
                    "<a href=\"heap?format=pprof\">profile.proto</a>. Allocated in five seconds: "
                    "<a href=\"allocs?seconds=5&amp;format=html\">flame graph</a>; "
-                   "<a href=\"../../allocs_profile\">more</a>.</p>\n");
+                   "<a href=\"../../allocs_profile\">more</a>.</p>\n"
+                   "<p>Threads: "
+                   "<a href=\"threads?format=html\">who does what and who waits for whom</a>, "
+                   "<a href=\"goroutine?debug=2\">full stack dump</a>, "
+                   "<a href=\"threads?format=flame\">flame graph</a>.</p>\n");
 }
 
 static void write_help(struct pep_writer *writer) {

@@ -24,6 +24,7 @@ static const struct format {
     [PEP_FORMAT_TEXT] = {"text/plain; charset=utf-8", pep_encode_text, false},
     [PEP_FORMAT_TREE] = {"text/plain; charset=utf-8", pep_encode_tree, false},
     [PEP_FORMAT_FLAT] = {"text/plain; charset=utf-8", pep_encode_flat, false},
+    [PEP_FORMAT_COUNT] = {"text/plain; charset=utf-8", pep_encode_count, false},
     [PEP_FORMAT_LEGACY] = {"text/plain; charset=utf-8", pep_encode_legacy, false},
     [PEP_FORMAT_CONTENTION] = {"text/plain; charset=utf-8", pep_encode_contention, false},
 };
@@ -75,6 +76,20 @@ void pep_render_head(struct pep_response *response, enum pep_format format, cons
     pep_response_header(response, "Cache-Control", "no-store");
 }
 
+/* A kind in words. */
+static const char *name_of(const char *kind) {
+    static const char *const names[][2] = {
+        {"allocs", "allocations"},        {"temporary", "short-lived allocations"},
+        {"mmap", "mapped memory"},        {"block", "waiting"},
+        {"mutex", "making others wait"},  {"goroutine", "threads that came and went"},
+        {"threadcreate", "threads made"},
+    };
+    for (size_t i = 0; i < PEP_COUNT_OF(names); i++)
+        if (strcmp(names[i][0], kind) == 0)
+            return names[i][1];
+    return kind;
+}
+
 /* What was measured, for how long, how finely. */
 static const char *what_of(const struct pep_profile *profile, struct pep_arena *arena) {
     const char *kind = profile->kind ? profile->kind : "cpu";
@@ -84,25 +99,31 @@ static const char *what_of(const struct pep_profile *profile, struct pep_arena *
         return pep_arena_printf(arena, "CPU, %lld.%lld s at %lld Hz", seconds, tenth,
                                 profile->period > 0 ? (long long)(1000000000 / profile->period)
                                                     : 0ll);
-    const char *name = strcmp(kind, "allocs") == 0      ? "allocations"
-                       : strcmp(kind, "temporary") == 0 ? "short-lived allocations"
-                       : strcmp(kind, "mmap") == 0      ? "mapped memory"
-                       : strcmp(kind, "block") == 0     ? "waiting"
-                       : strcmp(kind, "mutex") == 0     ? "making others wait"
-                                                        : kind;
+    if (strcmp(kind, "goroutine") == 0 && tenths == 0)
+        return "threads now";
+    const char *name = name_of(kind);
     if (tenths > 0)
         return pep_arena_printf(arena, "%s, %lld.%lld s", name, seconds, tenth);
     return pep_arena_printf(arena, "%s since the start", name);
 }
 
-static const char *title_of(const struct pep_profile *profile, struct pep_arena *arena) {
+static const char *program_of(struct pep_arena *arena, int pid) {
     char comm[17] = "";
     if (pep_os_read_file("/proc/self/comm", comm, sizeof(comm)) <= 0)
         comm[0] = '\0';
     comm[strcspn(comm, "\n")] = '\0';
+    const char *text = pep_arena_printf(arena, "%s %d", comm[0] ? comm : "process", pid);
+    return text ? text : "";
+}
+
+const char *pep_render_program(struct pep_arena *arena) {
+    return program_of(arena, pep_os_getpid());
+}
+
+static const char *title_of(const struct pep_profile *profile, struct pep_arena *arena) {
     const char *what = what_of(profile, arena);
-    const char *title = pep_arena_printf(arena, "%s %d: %s", comm[0] ? comm : "process",
-                                         profile->pid, what ? what : "");
+    const char *title =
+        pep_arena_printf(arena, "%s: %s", program_of(arena, profile->pid), what ? what : "");
     return title ? title : "";
 }
 

@@ -21,6 +21,8 @@ const char *pep_render_params(const struct pep_request *request, enum pep_format
 /* seconds= of a profile that is also kept since the start, in Go's order and words: 0 without it,
  * else the window's length. NULL, or the sentence of a 400. */
 const char *pep_render_delta(const struct pep_request *request, uint64_t *duration_ns);
+/* The program's name and number, as titles have it: "redis-server 4711". */
+const char *pep_render_program(struct pep_arena *arena);
 /* The headers of a 200 in that format; name is the file's ("profile"). */
 void pep_render_head(struct pep_response *response, enum pep_format format, const char *name);
 /* Encodes profile as the body. The writer's error tells how it went. */

@@ -229,10 +229,15 @@ bool pep_request_format(const char *text, enum pep_format *format) {
     static const struct {
         const char *name;
         enum pep_format format;
-    } known[] = {{"pprof", PEP_FORMAT_PPROF}, {"svg", PEP_FORMAT_SVG},
-                 {"html", PEP_FORMAT_HTML},   {"collapsed", PEP_FORMAT_COLLAPSED},
-                 {"text", PEP_FORMAT_TEXT},   {"top", PEP_FORMAT_TEXT},
-                 {"tree", PEP_FORMAT_TREE},   {"flat", PEP_FORMAT_FLAT}};
+    } known[] = {{"pprof", PEP_FORMAT_PPROF},
+                 {"svg", PEP_FORMAT_SVG},
+                 {"html", PEP_FORMAT_HTML},
+                 {"flame", PEP_FORMAT_HTML},
+                 {"collapsed", PEP_FORMAT_COLLAPSED},
+                 {"text", PEP_FORMAT_TEXT},
+                 {"top", PEP_FORMAT_TEXT},
+                 {"tree", PEP_FORMAT_TREE},
+                 {"flat", PEP_FORMAT_FLAT}};
     for (size_t i = 0; i < PEP_COUNT_OF(known); i++) {
         if (strcmp(known[i].name, text) == 0) {
             *format = known[i].format;

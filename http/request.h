@@ -31,8 +31,9 @@ enum pep_format {
     PEP_FORMAT_TEXT,
     PEP_FORMAT_TREE, /* Julia's reports */
     PEP_FORMAT_FLAT,
-    PEP_FORMAT_LEGACY,    /* debug=1 of the heap; not a word of format= */
-    PEP_FORMAT_CONTENTION /* debug=1 of block and mutex; likewise */
+    PEP_FORMAT_LEGACY,     /* debug=1 of the heap; not a word of format= */
+    PEP_FORMAT_CONTENTION, /* debug=1 of block and mutex; likewise */
+    PEP_FORMAT_COUNT       /* debug=1 of threads and threadcreate; likewise */
 };
 
 struct pep_header {

@@ -61,7 +61,7 @@ extern const size_t pep_routes_count;
 void pep_routes_serve(struct pep_exchange *exchange);
 
 /* Handlers, one group a file: on_pprof.c, on_heap.c, on_allocs.c, on_mmap.c, on_symbol.c,
- * on_lock.c, on_index.c, on_self.c. */
+ * on_lock.c, on_threads.c, on_index.c, on_self.c. */
 void pep_on_index(struct pep_exchange *exchange);
 void pep_on_profile(struct pep_exchange *exchange);
 void pep_on_heap(struct pep_exchange *exchange);
@@ -73,6 +73,10 @@ void pep_on_allocs_stop(struct pep_exchange *exchange);
 void pep_on_mmap(struct pep_exchange *exchange);
 void pep_on_block(struct pep_exchange *exchange);
 void pep_on_mutex(struct pep_exchange *exchange);
+void pep_on_goroutine(struct pep_exchange *exchange);
+void pep_on_threads(struct pep_exchange *exchange);
+void pep_on_threadcreate(struct pep_exchange *exchange);
+void pep_on_task_backtraces(struct pep_exchange *exchange);
 void pep_on_cmdline(struct pep_exchange *exchange);
 void pep_on_symbol(struct pep_exchange *exchange);
 void pep_on_self(struct pep_exchange *exchange);
@@ -83,6 +87,9 @@ void pep_on_heap_error(struct pep_response *response, int error);
 /* Stacks of these profiles, for the index; the arena is the request's. */
 uint64_t pep_on_block_count(struct pep_arena *arena);
 uint64_t pep_on_mutex_count(struct pep_arena *arena);
+/* Threads now, and births since the start, for the index. */
+uint64_t pep_on_threads_count(struct pep_arena *arena);
+uint64_t pep_on_threadcreate_count(struct pep_arena *arena);
 /* In a forked child: the parent's recording is not here. */
 void pep_on_allocs_after_fork_child(void);
 

@@ -126,6 +126,10 @@ int pep_window_lock(struct pep_arena *arena, const struct pep_lock_window *windo
     return error;
 }
 
+int pep_window_wait(struct pep_client *client, uint64_t duration_ns) {
+    return wait_out(client, duration_ns, rest);
+}
+
 struct pep_profile *pep_window_modules(struct pep_arena *arena) {
     struct pep_profile_filter filter = {.thread = NULL};
     struct pep_cpu_snapshot *before = pep_cpu_snapshot_take(arena);

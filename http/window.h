@@ -13,6 +13,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "sampler/birth.h"
+#include "sampler/dump.h"
 #include "sampler/heap.h"
 #include "sampler/lock.h"
 #include "sampler/mmap.h"
@@ -76,6 +78,23 @@ struct pep_lock_window {
 /* The same over waiting; the rate is let go in every case. */
 int pep_window_lock(struct pep_arena *arena, const struct pep_lock_window *window,
                     struct pep_profile **profile);
+
+struct pep_threads_window {
+    uint64_t duration_ns; /* 0: births since the start of the process, at once */
+    bool is_live;         /* births of the threads that live now; without a duration */
+    struct pep_profile_filter filter;
+    struct pep_client *client;
+};
+
+/* The same over threads: what changed from one dump to the next (window_threads.c). */
+int pep_window_threads(struct pep_arena *arena, const struct pep_threads_window *window,
+                       struct pep_profile **profile);
+/* And over their creation. */
+int pep_window_births(struct pep_arena *arena, const struct pep_threads_window *window,
+                      struct pep_profile **profile);
+
+/* Waits so long, in slices. 0, or -ECONNRESET: nobody wants the answer any more. */
+int pep_window_wait(struct pep_client *client, uint64_t duration_ns);
 
 /* A number of seconds as a duration that a wait can be held to. */
 uint64_t pep_window_duration_ns(int64_t seconds);
