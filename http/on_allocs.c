@@ -1,25 +1,22 @@
 /*
  * /allocs_profile and its start and stop, as ProfileEndpoints answers them.
  *
- * Model:   a recording is begun by start and ended by the first stop, which leaves its profile;
- *          later stops answer the same. A start forgets what was there before. Whoever answers
- *          from a recording holds it, so a start may come while a slow client reads.
- * Writers: the connections' threads, one at a time under the lock.  [normal]
- * Readers: the same.
- * Memory:  an arena for each recording, until it is forgotten and nobody holds it.
+ * Model:   one window, or a recording (recording.h); what is sampled is each allocation with the
+ *          same probability, whatever its size.
+ * Writers: the connection's thread.  [normal]
+ * Readers: -
+ * Memory:  the request's arena; a recording's.
  * When full: 503.
  */
 #include <errno.h>
-#include <limits.h>
 #include <string.h>
 
 #include "http/form.h"
 #include "http/heap_notes.h"
+#include "http/recording.h"
 #include "http/render.h"
 #include "http/routes.h"
-#include "sampler/rt/atomics.h"
 #include "sampler/rt/attrs.h"
-#include "sampler/rt/os.h"
 
 #define DURATION_LOW 0.001
 #define DURATION_HIGH 86400.0
@@ -51,41 +48,14 @@ static const struct pep_form form = {
     PEP_COUNT_OF(fields),
 };
 
-struct recording {
-    struct pep_arena arena;
-    struct pep_heap_window window;
-    struct pep_heap_snapshot *before;
-    struct pep_profile *profile; /* NULL while it runs */
-    int holders;                 /* `current` is one; under the lock */
-};
+static int begin(struct pep_recording *recording);
+static struct pep_profile *read_up_to_now(struct pep_recording *recording);
+static void end(struct pep_recording *recording);
 
-static struct recording *current; /* under the lock */
-static int lock;
-
-static void take_lock(void) {
-    while (pep_swap_acq_rel(&lock, 1))
-        (void)pep_os_futex_wait(&lock, 1, 1000000);
-}
-
-static void drop_lock(void) {
-    pep_store_release(&lock, 0);
-    (void)pep_os_futex_wake(&lock, 1);
-}
-
-/* Under the lock. */
-static void let_go(struct recording *recording) {
-    if (!recording || --recording->holders > 0)
-        return;
-    if (!recording->profile)
-        pep_window_heap_end(&recording->window);
-    pep_arena_drop(&recording->arena);
-    pep_free(recording);
-}
+static struct pep_recordings recordings = {.begin = begin, .read = read_up_to_now, .end = end};
 
 void pep_on_allocs_after_fork_child(void) {
-    /* What the parent recorded is its own, and may have been half way through anything. */
-    current = NULL;
-    lock = 0;
+    pep_recording_after_fork_child(&recordings);
 }
 
 /* -- what is asked ---------------------------------------------------------------------------- */
@@ -159,19 +129,37 @@ void pep_on_allocs_profile(struct pep_exchange *exchange) {
 
 /* -- start and stop --------------------------------------------------------------------------- */
 
-static int begin(struct recording *recording, double probability) {
-    recording->holders = 1;
-    recording->window =
-        (struct pep_heap_window){.probability = probability, .query = {.view = PEP_HEAP_ALLOCS}};
-    pep_arena_init(&recording->arena, 0);
-    int error = pep_window_heap_begin(&recording->window);
+static struct pep_heap_window window_of(const struct pep_recording *recording) {
+    return (struct pep_heap_window){.probability = recording->wanted,
+                                    .query = {.view = PEP_HEAP_ALLOCS}};
+}
+
+static int begin(struct pep_recording *recording) {
+    const struct pep_heap_window window = window_of(recording);
+    int error = pep_window_heap_begin(&window);
     if (error)
         return error;
     recording->before = pep_heap_snapshot_take(&recording->arena);
     if (recording->before)
         return 0;
-    pep_window_heap_end(&recording->window);
+    pep_window_heap_end(&window);
     return -ENOMEM;
+}
+
+static struct pep_profile *read_up_to_now(struct pep_recording *recording) {
+    const struct pep_heap_window window = window_of(recording);
+    struct pep_profile *profile =
+        pep_profile_heap(&recording->arena, recording->before, &window.query);
+    if (!profile)
+        return NULL;
+    profile->is_signed = true;
+    pep_heap_notes_add(&(struct pep_heap_notes){.arena = &recording->arena, .profile = profile});
+    return profile;
+}
+
+static void end(struct pep_recording *recording) {
+    const struct pep_heap_window window = window_of(recording);
+    pep_window_heap_end(&window);
 }
 
 void pep_on_allocs_start(struct pep_exchange *exchange) {
@@ -182,52 +170,15 @@ void pep_on_allocs_start(struct pep_exchange *exchange) {
         pep_response_error(response, 400, sentence);
         return;
     }
-    struct recording *fresh =
-        exchange->request->method == PEP_HEAD ? NULL : pep_calloc(1, sizeof(*fresh));
-    int error = fresh || exchange->request->method == PEP_HEAD ? 0 : -ENOMEM;
-    if (fresh)
-        error = begin(fresh, probability);
+    int error = 0;
+    if (exchange->request->method != PEP_HEAD)
+        error = pep_recording_start(&recordings, probability);
     if (error) {
-        if (fresh)
-            pep_arena_drop(&fresh->arena);
-        pep_free(fresh);
         pep_on_heap_error(response, error);
         return;
     }
-    if (fresh) {
-        take_lock();
-        let_go(current);
-        current = fresh;
-        drop_lock();
-    }
     pep_response_start(response, 200, "text/plain; charset=utf-8");
     pep_write_text(&response->writer, "Allocation profiling started.");
-}
-
-/* The recording, ended and held, or NULL with *error. */
-static struct recording *end_and_hold(int *error) {
-    take_lock();
-    struct recording *recording = current;
-    *error = recording ? 0 : -ENOENT;
-    if (recording && !recording->profile) {
-        struct pep_profile *profile =
-            pep_profile_heap(&recording->arena, recording->before, &recording->window.query);
-        if (profile) {
-            profile->is_signed = true;
-            pep_heap_notes_add(
-                &(struct pep_heap_notes){.arena = &recording->arena, .profile = profile});
-            pep_window_heap_end(&recording->window);
-            recording->profile = profile;
-        } else {
-            *error = -ENOMEM; /* it runs on: another stop may find memory */
-        }
-    }
-    if (*error)
-        recording = NULL;
-    else
-        recording->holders++;
-    drop_lock();
-    return recording;
 }
 
 void pep_on_allocs_stop(struct pep_exchange *exchange) {
@@ -245,7 +196,7 @@ void pep_on_allocs_stop(struct pep_exchange *exchange) {
         response->is_length_unknown = true;
         return;
     }
-    struct recording *recording = end_and_hold(&error);
+    struct pep_recording *recording = pep_recording_stop(&recordings, &error);
     if (error == -ENOENT) {
         pep_response_error(response, 400, "There is no recording: ask allocs_profile_start first.");
         return;
@@ -255,7 +206,5 @@ void pep_on_allocs_stop(struct pep_exchange *exchange) {
         return;
     }
     answer_profile(exchange, format, recording->profile);
-    take_lock();
-    let_go(recording);
-    drop_lock();
+    pep_recording_drop(&recordings, recording);
 }

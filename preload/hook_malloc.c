@@ -26,6 +26,7 @@
 #include "sampler/thread.h"
 
 #define NOINLINE __attribute__((noinline))
+#define HOT PEP_ALIGNED(64)
 
 #define real pep_real_malloc
 
@@ -56,11 +57,11 @@ PEP_HOOK_SAFE NOINLINE static void *malloc_slow(size_t size) {
     return block != NULL ? block : note_slow(real.malloc(size), size);
 }
 
-/* A subtraction, a comparison, two loads and a store above the real one. */
-PEP_EXPORT PEP_HOOK_SAFE void *malloc(size_t size) {
+/* A subtraction, two comparisons, two loads and a store above the real one. */
+HOT PEP_EXPORT PEP_HOOK_SAFE void *malloc(size_t size) {
     if (pep_heap_take(size))
         return malloc_slow(size);
-    if (pep_live_map.directory == NULL)
+    if (pep_unlikely(!pep_live_map_exists()))
         return real.malloc(size);
     return note(real.malloc(size));
 }
@@ -78,6 +79,8 @@ PEP_HOOK_SAFE NOINLINE static void *calloc_slow(size_t count, size_t size) {
 PEP_EXPORT PEP_HOOK_SAFE void *calloc(size_t count, size_t size) {
     if (pep_heap_take(count * size))
         return calloc_slow(count, size);
+    if (pep_unlikely(!pep_live_map_exists()))
+        return real.calloc(count, size);
     return note(real.calloc(count, size));
 }
 
@@ -100,24 +103,31 @@ PEP_HOOK_SAFE NOINLINE static void free_slow(void *block) {
         real.free(block);
 }
 
-/* True when the block is not to be noticed any further. */
-PEP_HOOK_SAFE static inline bool is_plain(void *block) {
-    uint8_t *byte = pep_live_map_place((uintptr_t)block);
+/* Nothing goes to the real one for NULL: libc frees many on our threads when a stack is used again,
+ * and the real one may be stuck. A jump that is taken costs a cycle, so the common way takes none,
+ * and that without a map takes one. */
+HOT PEP_EXPORT PEP_HOOK_SAFE void free(void *block) {
+    if (pep_unlikely(block == NULL))
+        return;
+    uintptr_t bias = pep_live_map_bias((uintptr_t)block);
+    if (pep_unlikely(bias == 0)) {
+        if (pep_likely(pep_load_relaxed(pep_live_map_filter_byte((uintptr_t)block)) == 0)) {
+            pep_signal_fence(); /* or the compiler jumps to the same call below */
+            real.free(block);
+        } else {
+            free_slow(block);
+        }
+        return;
+    }
+    uint8_t *byte = pep_live_map_byte(bias, (uintptr_t)block);
     uint8_t what = pep_load_relaxed(byte);
     if (pep_likely(what == PEP_LIVE_BLOCK))
         pep_store_relaxed(byte, PEP_LIVE_NOTHING);
-    return what <= PEP_LIVE_BLOCK;
-}
-
-/* Nothing goes to the real one for NULL: libc frees many on our threads when a stack is used again,
- * and the real one may be stuck. */
-PEP_EXPORT PEP_HOOK_SAFE void free(void *block) {
-    if (pep_unlikely(block == NULL))
-        return;
-    if (pep_likely(is_plain(block)))
-        real.free(block);
-    else
+    else if (what != PEP_LIVE_NOTHING) {
         free_slow(block);
+        return;
+    }
+    real.free(block);
 }
 
 void free_sized(void *block, size_t size);

@@ -10,16 +10,19 @@
 #include "sampler/rt/counters.h"
 #include "sampler/rt/os.h"
 
-#define CHUNKS_MAX 65535u
 #define EARLY_MAX 1024u
 #define FILTER_FIRST 2   /* PEP_LIVE_BLOCK means something else to a free */
 #define FILTER_STUCK 255 /* so many at one place: it stays noticed for ever */
 #define UNCOVERED_BATCH 64
-#define DIRECTORY_BYTES (PEP_LIVE_DIRECTORY_ENTRIES * sizeof(uint16_t))
+#define DIRECTORY_BYTES (PEP_LIVE_STRETCHES * sizeof(uintptr_t))
+#define LEAF 512u /* entries on a page of the directory */
+#define LEAVES (PEP_LIVE_STRETCHES / LEAF)
 
-struct pep_live_map pep_live_map;
+uintptr_t *pep_live_directory;
 uint8_t pep_live_filter[PEP_LIVE_FILTER_BYTES] PEP_LARGE PEP_ALIGNED(4096);
 
+static uintptr_t first_chunk; /* chunks are numbered from 1 */
+static uint8_t is_leaf_used[LEAVES] PEP_LARGE;
 static uint32_t chunks_limit;
 static uint32_t chunks_used; /* the highest number given out, or asked for in vain */
 static uint64_t uncovered;
@@ -30,13 +33,8 @@ static uintptr_t reserved_from, reserved_bytes;
 static uintptr_t early[EARLY_MAX] PEP_LARGE;
 static uint32_t early_used;
 
-PEP_HOOK_SAFE static uint16_t *entry_of(uintptr_t block) {
-    return &pep_live_map
-                .directory[block >> PEP_LIVE_STRETCH_LOG2 & (PEP_LIVE_DIRECTORY_ENTRIES - 1)];
-}
-
-PEP_HOOK_SAFE static uint8_t *chunk_at(uint32_t chunk) {
-    return (uint8_t *)(pep_live_map.chunks + ((uintptr_t)chunk << PEP_LIVE_CHUNK_LOG2));
+PEP_HOOK_SAFE static uintptr_t chunk_at(uint32_t chunk) {
+    return first_chunk + ((uintptr_t)(chunk - 1) << PEP_LIVE_CHUNK_LOG2);
 }
 
 PEP_HOOK_SAFE static bool is_reserved(uintptr_t block) {
@@ -58,7 +56,11 @@ PEP_HOOK_SAFE static void fill_reserved(uint8_t *bytes, uintptr_t stretch) {
 
 /* Gives the block's stretch a chunk; false when there is none left. */
 PEP_HOOK_SAFE static bool cover(uintptr_t block) {
-    uint16_t *entry = entry_of(block);
+    /* acquire: pairs with the release in pep_live_map_init */
+    uintptr_t *directory = pep_load_acquire(&pep_live_directory);
+    if (directory == NULL)
+        return false;
+    uintptr_t stretch = pep_live_map_stretch(block), *entry = &directory[stretch];
     if (pep_load_acquire(entry) != 0)
         return true;
     if (pep_load_relaxed(&chunks_used) >= chunks_limit)
@@ -68,10 +70,11 @@ PEP_HOOK_SAFE static bool cover(uintptr_t block) {
         return false;
     if (chunk == chunks_limit)
         PEP_COUNT(live_map_full, 1);
-    fill_reserved(chunk_at(chunk), block >> PEP_LIVE_STRETCH_LOG2 << PEP_LIVE_STRETCH_LOG2);
-    uint16_t none = 0;
-    /* acq_rel: pairs with the acquire in pep_live_map_find */
-    if (!pep_cas_acq_rel(entry, &none, (uint16_t)chunk)) {
+    uintptr_t start = stretch << PEP_LIVE_STRETCH_LOG2, none = 0;
+    fill_reserved((uint8_t *)chunk_at(chunk), start);
+    pep_store_relaxed(&is_leaf_used[stretch / LEAF], 1);
+    /* acq_rel: pairs with the acquire in pep_live_map_bias */
+    if (!pep_cas_acq_rel(entry, &none, chunk_at(chunk) - pep_live_map_number(start))) {
         uint32_t last = chunk; /* somebody was first; untouched memory, so losing it is no loss */
         pep_cas_acq_rel(&chunks_used, &last, chunk - 1);
     }
@@ -79,7 +82,7 @@ PEP_HOOK_SAFE static bool cover(uintptr_t block) {
 }
 
 PEP_HOOK_SAFE void pep_live_map_add_slow(uintptr_t block) {
-    if (block == 0) /* a request that failed */
+    if (block == 0 || !pep_live_map_exists()) /* a request that failed */
         return;
     if (cover(block)) {
         (void)pep_live_map_add_fast(block);
@@ -89,12 +92,8 @@ PEP_HOOK_SAFE void pep_live_map_add_slow(uintptr_t block) {
         pep_add_relaxed(&uncovered, UNCOVERED_BATCH);
 }
 
-PEP_HOOK_SAFE static uint8_t *filter_byte(uintptr_t block) {
-    return &pep_live_filter[block >> 4 & (PEP_LIVE_FILTER_BYTES - 1)];
-}
-
 PEP_HOOK_SAFE static void filter_add(uintptr_t block) {
-    uint8_t *at = filter_byte(block);
+    uint8_t *at = pep_live_map_filter_byte(block);
     uint8_t seen = pep_load_relaxed(at);
     while (seen != FILTER_STUCK &&
            !pep_cas_acq_rel(at, &seen, (uint8_t)(seen == 0 ? FILTER_FIRST : seen + 1))) {
@@ -102,7 +101,7 @@ PEP_HOOK_SAFE static void filter_add(uintptr_t block) {
 }
 
 PEP_HOOK_SAFE static void filter_remove(uintptr_t block) {
-    uint8_t *at = filter_byte(block);
+    uint8_t *at = pep_live_map_filter_byte(block);
     uint8_t seen = pep_load_relaxed(at);
     while (seen != FILTER_STUCK && seen != 0 &&
            !pep_cas_acq_rel(at, &seen, (uint8_t)(seen == FILTER_FIRST ? 0 : seen - 1))) {
@@ -112,18 +111,18 @@ PEP_HOOK_SAFE static void filter_remove(uintptr_t block) {
 /* A stretch that has no chunk after cover() never gets one: there are no more. So mark and unmark
  * always mean the same byte. */
 PEP_HOOK_SAFE void pep_live_map_mark(uintptr_t block, enum pep_live what) {
-    if (pep_live_map.directory != NULL && cover(block))
+    if (cover(block))
         pep_store_relaxed(pep_live_map_place(block), (uint8_t)what);
     else
         filter_add(block);
 }
 
 PEP_HOOK_SAFE void pep_live_map_unmark(uintptr_t block) {
-    uint8_t *byte = pep_live_map_place(block);
-    if (byte == filter_byte(block))
+    uintptr_t bias = pep_live_map_bias(block);
+    if (bias == 0)
         filter_remove(block);
     else
-        pep_store_relaxed(byte, PEP_LIVE_NOTHING);
+        pep_store_relaxed(pep_live_map_byte(bias, block), PEP_LIVE_NOTHING);
 }
 
 /* -- before there is a map ------------------------------------------------------------------ */
@@ -167,31 +166,40 @@ static bool is_too_much(uint64_t bytes) {
     return limits[0] != UINT64_MAX && bytes > limits[0] / 16;
 }
 
+static void advise(void *memory, size_t size_bytes) {
+    pep_os_madvise(memory, size_bytes, MADV_NOHUGEPAGE);
+    pep_os_madvise(memory, size_bytes, MADV_DONTDUMP);
+}
+
 int pep_live_map_init(uint64_t bound_bytes) {
-    if (pep_live_map.directory != NULL)
+    if (pep_live_map_exists())
         return 0;
     uint64_t count = bound_bytes >> PEP_LIVE_CHUNK_LOG2;
-    count = count > CHUNKS_MAX ? CHUNKS_MAX : count;
-    if (is_too_much(DIRECTORY_BYTES + (count << PEP_LIVE_CHUNK_LOG2)))
+    count = count > PEP_LIVE_STRETCHES ? PEP_LIVE_STRETCHES : count;
+    size_t chunks_bytes = count << PEP_LIVE_CHUNK_LOG2;
+    if (is_too_much(DIRECTORY_BYTES + chunks_bytes))
         return -ENOMEM;
-    uint16_t *directory = pep_os_map(DIRECTORY_BYTES);
+    uintptr_t *directory = pep_os_map(DIRECTORY_BYTES);
     if (directory == NULL)
         return -ENOMEM;
-    char *chunks = count > 0 ? pep_os_map(count << PEP_LIVE_CHUNK_LOG2) : NULL;
+    char *chunks = count > 0 ? pep_os_map(chunks_bytes) : NULL;
     if (chunks == NULL && count > 0) {
         pep_os_unmap(directory, DIRECTORY_BYTES);
         return -ENOMEM;
     }
-    pep_os_madvise(directory, DIRECTORY_BYTES, MADV_NOHUGEPAGE);
-    pep_os_madvise(directory, DIRECTORY_BYTES, MADV_DONTDUMP);
-    if (count > 0) {
-        pep_os_madvise(chunks, count << PEP_LIVE_CHUNK_LOG2, MADV_NOHUGEPAGE);
-        pep_os_madvise(chunks, count << PEP_LIVE_CHUNK_LOG2, MADV_DONTDUMP);
+    /* So far up that no entry is 0 by chance. */
+    if (count > 0 && (uintptr_t)chunks >> (PEP_LIVE_ADDRESS_LOG2 - 4) == 0) {
+        pep_os_unmap(chunks, chunks_bytes);
+        pep_os_unmap(directory, DIRECTORY_BYTES);
+        return -ENOMEM;
     }
+    advise(directory, DIRECTORY_BYTES);
+    if (count > 0)
+        advise(chunks, chunks_bytes);
+    first_chunk = (uintptr_t)chunks;
     chunks_limit = (uint32_t)count;
-    pep_live_map.chunks = (uintptr_t)chunks - PEP_LIVE_CHUNK_BYTES;
-    /* release: whoever sees the directory sees the chunks */
-    pep_store_release(&pep_live_map.directory, directory);
+    /* release: pairs with the acquire in cover() */
+    pep_store_release(&pep_live_directory, directory);
     return 0;
 }
 
@@ -212,14 +220,14 @@ struct walk {
     uint64_t visited;
 };
 
-static bool walk_chunk(struct walk *walk, const uint8_t *bytes, uintptr_t stretch) {
+static bool walk_chunk(struct walk *walk, const uint8_t *bytes, uintptr_t start) {
     for (uint32_t i = 0; i < PEP_LIVE_CHUNK_BYTES; i += 8) {
         if (pep_load_relaxed((const uint64_t *)(const void *)(bytes + i)) == 0)
             continue;
         for (uint32_t j = i; j < i + 8; j++) {
             uint8_t what = pep_load_relaxed(&bytes[j]);
-            uintptr_t block = stretch + ((uintptr_t)j << 4);
-            if (what == PEP_LIVE_NOTHING || is_reserved(block))
+            uintptr_t block = start + ((uintptr_t)j << 4);
+            if (what == PEP_LIVE_NOTHING || block == 0 || is_reserved(block))
                 continue;
             walk->visited++;
             if (!walk->visit(block, (enum pep_live)what, walk->context))
@@ -229,20 +237,23 @@ static bool walk_chunk(struct walk *walk, const uint8_t *bytes, uintptr_t stretc
     return true;
 }
 
+static bool walk_leaf(struct walk *walk, uintptr_t stretch) {
+    for (uintptr_t limit = stretch + LEAF; stretch < limit; stretch++) {
+        uintptr_t bias = pep_load_acquire(&pep_live_directory[stretch]);
+        uintptr_t start = stretch << PEP_LIVE_STRETCH_LOG2;
+        if (bias != 0 && !walk_chunk(walk, pep_live_map_byte(bias, start), start))
+            return false;
+    }
+    return true;
+}
+
 uint64_t pep_live_map_walk(bool (*visit)(uintptr_t block, enum pep_live what, void *context),
                            void *context) {
     struct walk walk = {.visit = visit, .context = context};
-    const uint16_t *directory = pep_live_map.directory;
-    uint32_t left = directory != NULL ? chunks_limit : 0;
-    if (pep_load_relaxed(&chunks_used) < left)
-        left = pep_load_relaxed(&chunks_used);
-    for (uint32_t i = 0; i < PEP_LIVE_DIRECTORY_ENTRIES && left > 0; i++) {
-        uint32_t chunk = pep_load_acquire(&directory[i]);
-        if (chunk == 0)
-            continue;
-        left--;
-        if (!walk_chunk(&walk, chunk_at(chunk), (uintptr_t)i << PEP_LIVE_STRETCH_LOG2))
+    uint32_t leaves = pep_live_map_exists() ? LEAVES : 0;
+    /* Only pages of the directory that are in use: to look at the others would make them. */
+    for (uint32_t i = 0; i < leaves; i++)
+        if (pep_load_relaxed(&is_leaf_used[i]) != 0 && !walk_leaf(&walk, (uintptr_t)i * LEAF))
             break;
-    }
     return walk.visited;
 }

@@ -3,13 +3,14 @@
  *
  * Model:   a byte for 16 bytes of heap: 0 nothing starts here, PEP_LIVE_BLOCK a block,
  *          PEP_LIVE_SAMPLED a block whose stack is known, PEP_LIVE_OWN one of profep's own. A
- *          plain store each way. A small directory (one entry for 4 MiB of address space) points
- *          into one reservation of the map's bound.
+ *          plain store each way. A directory (one entry for 8 MiB of address space) says how far
+ *          from a block's number its byte lies, in one reservation of the map's bound: so the way
+ *          to the byte is two shifts, a load and an addition.
  * Writers: hooks of the malloc family: set after the real malloc, cleared before the real free.
  *          [hook]
  * Readers: free (was it sampled?), the heap snapshot, the leak search.
- * Memory:  a reservation of live_map_bytes and a 64-MiB directory, both touched as they fill.
- * When full: blocks in further 4-MiB stretches are not covered; counted live_map_full and told. No
+ * Memory:  a reservation of live_map_bytes and a 128-MiB directory, both touched as they fill.
+ * When full: blocks in further 8-MiB stretches are not covered; counted live_map_full and told. No
  *          map at all where it would take more than a sixteenth of a limited address space.
  *
  * Blocks that have no byte of their own (no map, or not covered) and that a free must notice all
@@ -27,18 +28,16 @@
 
 enum pep_live { PEP_LIVE_NOTHING = 0, PEP_LIVE_BLOCK = 1, PEP_LIVE_SAMPLED = 2, PEP_LIVE_OWN = 3 };
 
-#define PEP_LIVE_STRETCH_LOG2 22 /* bytes of heap that one directory entry speaks of */
-#define PEP_LIVE_DIRECTORY_ENTRIES (1u << (47 - PEP_LIVE_STRETCH_LOG2))
+#define PEP_LIVE_ADDRESS_LOG2 47
+#define PEP_LIVE_STRETCH_LOG2 23 /* bytes of heap that one directory entry speaks of */
+#define PEP_LIVE_STRETCHES (1u << (PEP_LIVE_ADDRESS_LOG2 - PEP_LIVE_STRETCH_LOG2))
 #define PEP_LIVE_CHUNK_LOG2 (PEP_LIVE_STRETCH_LOG2 - 4)
 #define PEP_LIVE_CHUNK_BYTES (1u << PEP_LIVE_CHUNK_LOG2)
 #define PEP_LIVE_FILTER_BYTES (1u << 18)
 
-/* Set once, before any chunk is given out. */
-struct pep_live_map {
-    uint16_t *directory; /* stretch -> chunk, 0: not covered. NULL: there is no map */
-    uintptr_t chunks;    /* where chunk 0 would be; the first is 1 */
-};
-extern PEP_HIDDEN struct pep_live_map pep_live_map;
+/* By stretch: its chunk's address less the number of the stretch's first block; 0: not covered.
+ * NULL: there is no map. Set once. */
+extern PEP_HIDDEN uintptr_t *pep_live_directory;
 extern PEP_HIDDEN uint8_t pep_live_filter[PEP_LIVE_FILTER_BYTES];
 
 /* 0 or -errno: then there is no map and every call answers PEP_LIVE_NOTHING. */
@@ -47,40 +46,50 @@ int pep_live_map_init(uint64_t bound_bytes);
  * them. Before init; once. */
 void pep_live_map_reserve(uintptr_t from, size_t size_bytes);
 
-/* The chunk of the block's stretch; 0: it has no byte of its own. */
-static inline uintptr_t pep_live_map_chunk(const uint16_t *directory, uintptr_t block) {
-    uintptr_t stretch = block >> PEP_LIVE_STRETCH_LOG2 & (PEP_LIVE_DIRECTORY_ENTRIES - 1);
+/* Addresses are taken modulo 2^47: what lies above, with larger page tables, may share a byte. */
+static inline uintptr_t pep_live_map_stretch(uintptr_t block) {
+    return block << (64 - PEP_LIVE_ADDRESS_LOG2) >>
+           (64 - PEP_LIVE_ADDRESS_LOG2 + PEP_LIVE_STRETCH_LOG2);
+}
+static inline uintptr_t pep_live_map_number(uintptr_t block) {
+    return block << (64 - PEP_LIVE_ADDRESS_LOG2) >> (64 - PEP_LIVE_ADDRESS_LOG2 + 4);
+}
+
+static inline bool pep_live_map_exists(void) {
+    return __atomic_load_n(&pep_live_directory, __ATOMIC_RELAXED) != NULL;
+}
+
+/* What leads from a block's number to its own byte; 0: it has none. */
+static inline uintptr_t pep_live_map_bias(uintptr_t block) {
+    const uintptr_t *directory = __atomic_load_n(&pep_live_directory, __ATOMIC_RELAXED);
+    if (pep_unlikely(directory == NULL))
+        return 0;
     /* acquire: pairs with the exchange in cover() */
-    return __atomic_load_n(&directory[stretch], __ATOMIC_ACQUIRE);
+    return __atomic_load_n(&directory[pep_live_map_stretch(block)], __ATOMIC_ACQUIRE);
 }
 
-static inline uint8_t *pep_live_map_byte(uintptr_t chunk, uintptr_t block) {
-    return (uint8_t *)(pep_live_map.chunks + (chunk << PEP_LIVE_CHUNK_LOG2) +
-                       (block >> 4 & (PEP_LIVE_CHUNK_BYTES - 1)));
+static inline uint8_t *pep_live_map_byte(uintptr_t bias, uintptr_t block) {
+    return (uint8_t *)(bias + pep_live_map_number(block));
 }
 
-/* What a free looks at: the block's own byte or the one it shares in the filter. The second is
- * never PEP_LIVE_BLOCK. */
-static inline uint8_t *pep_live_map_place(uintptr_t block) {
-    const uint16_t *directory = pep_live_map.directory;
-    if (directory != NULL) {
-        uintptr_t chunk = pep_live_map_chunk(directory, block);
-        if (pep_likely(chunk != 0))
-            return pep_live_map_byte(chunk, block);
-    }
+/* Never PEP_LIVE_BLOCK. */
+static inline uint8_t *pep_live_map_filter_byte(uintptr_t block) {
     return &pep_live_filter[block >> 4 & (PEP_LIVE_FILTER_BYTES - 1)];
+}
+
+/* What a free looks at: the block's own byte or the one it shares in the filter. */
+static inline uint8_t *pep_live_map_place(uintptr_t block) {
+    uintptr_t bias = pep_live_map_bias(block);
+    return pep_likely(bias != 0) ? pep_live_map_byte(bias, block) : pep_live_map_filter_byte(block);
 }
 
 /* Writes a block down; false when that takes pep_live_map_add_slow, which covers the block's
  * stretch or counts it. */
 static inline bool pep_live_map_add_fast(uintptr_t block) {
-    const uint16_t *directory = pep_live_map.directory;
-    if (directory == NULL)
-        return true;
-    uintptr_t chunk = pep_live_map_chunk(directory, block);
-    if (pep_unlikely(chunk == 0))
+    uintptr_t bias = pep_live_map_bias(block);
+    if (pep_unlikely(bias == 0))
         return false;
-    __atomic_store_n(pep_live_map_byte(chunk, block), PEP_LIVE_BLOCK, __ATOMIC_RELAXED);
+    __atomic_store_n(pep_live_map_byte(bias, block), PEP_LIVE_BLOCK, __ATOMIC_RELAXED);
     return true;
 }
 PEP_HOOK_SAFE void pep_live_map_add_slow(uintptr_t block);
