@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 #include "sampler/birth.h"
 #include "sampler/dump_internal.h"
@@ -218,6 +219,11 @@ struct pep_dump *pep_dump_take(struct pep_arena *arena, const struct pep_dump_op
     return arena->is_failed ? NULL : work.dump;
 }
 
+/* Threads of ours that answered a request keep their slots until the next sweep. */
+static bool is_alive(int tid) {
+    return pep_os_call6(SYS_tgkill, pep_os_getpid(), tid, 0, 0, 0, 0) == 0;
+}
+
 uint32_t pep_dump_count(void) {
     struct stat found;
     uint32_t own = 0, known = 0;
@@ -225,7 +231,7 @@ uint32_t pep_dump_count(void) {
         const struct pep_thread *thread = pep_thread_at(i);
         bool is_used = pep_load_relaxed(&thread->tid) != 0;
         known += is_used && !thread->is_own;
-        own += is_used && thread->is_own;
+        own += is_used && thread->is_own && is_alive(thread->tid);
     }
     /* The link count of the directory: one system call for all (proc(5)). */
     if (pep_os_stat_at(AT_FDCWD, "/proc/self/task", &found, 0) < 0 || found.st_nlink < 2 + own)

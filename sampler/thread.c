@@ -199,6 +199,7 @@ PEP_HOOK_SAFE void pep_thread_enter(uintptr_t frame, uint64_t stack_bytes) {
     if (was_there) { /* a sweep met us first, or a dead thread had our tid: start afresh */
         pep_cpu_thread_leave(thread);
         thread->identity = 0;
+        thread->is_own = false;
     }
     if (stack_bytes != 0 && frame > stack_bytes)
         thread->stack = (struct pep_stack_range){frame - stack_bytes, frame + THREAD_ABOVE};

@@ -174,6 +174,24 @@ static void own_threads_are_marked(void **state) {
     assert_false(pep_thread_is_own());
 }
 
+static void *inherit(void *argument) {
+    (void)argument;
+    pep_thread_adopt(gettid())->is_own = true;
+    pep_thread_enter((uintptr_t)pthread_self(), 8u << 20);
+    void *seen = pep_thread_self()->is_own ? NULL : pep_thread_self();
+    pep_thread_leave();
+    return seen;
+}
+
+static void the_tid_of_a_dead_thread_of_ours_is_the_hosts(void **state) {
+    (void)state;
+    pthread_t thread;
+    void *seen;
+    pthread_create(&thread, NULL, inherit, NULL);
+    pthread_join(thread, &seen);
+    assert_non_null(seen);
+}
+
 static void unknown_threads_are_adopted_and_forgotten(void **state) {
     (void)state;
     int tid = 4000000; /* no such thread: a raw clone's, already gone */
@@ -239,6 +257,7 @@ int main(void) {
         cmocka_unit_test(live_names_are_read_again),
         cmocka_unit_test(eight_threads_churn),
         cmocka_unit_test(own_threads_are_marked),
+        cmocka_unit_test(the_tid_of_a_dead_thread_of_ours_is_the_hosts),
         cmocka_unit_test(unknown_threads_are_adopted_and_forgotten),
         cmocka_unit_test(a_forked_child_has_one_thread),
         cmocka_unit_test(full_tables_are_counted),
