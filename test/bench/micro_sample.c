@@ -3,7 +3,8 @@
  *
  * Under 30 frames a loop reads the time stamp counter; a step in it during which a handler ran is
  * one signal, with all that the kernel does for it. Signals of the engine's kind come by turns to
- * an empty handler and to the sampler's. Medians, so what else the machine does is left out.
+ * an empty handler and to the sampler's. Medians, so what else the machine does is left out; where
+ * it does much, the fifth part that was fastest says more.
  */
 #include <fcntl.h>
 #include <linux/perf_event.h>
@@ -148,9 +149,9 @@ static int by_value(const void *a, const void *b) {
     return left < right ? -1 : left > right;
 }
 
-static double median(struct gaps *gaps) {
+static double percentile(struct gaps *gaps, int percent) {
     qsort(gaps->ticks, (size_t)gaps->count, sizeof(double), by_value);
-    return gaps->ticks[gaps->count / 2];
+    return gaps->ticks[(long)gaps->count * percent / 100];
 }
 
 int main(int argc, char **argv) {
@@ -163,10 +164,12 @@ int main(int argc, char **argv) {
     if (pep_cpu_init(&options) < 0 || descend(FRAMES - 7) != 0)
         return 1;
     double ns_per_tick = (now_ns(CLOCK_MONOTONIC) - begin) / (double)(__rdtsc() - ticks);
-    double bare = median(&empty) * ns_per_tick, all = median(&ours) * ns_per_tick;
-    printf("%s engine: +%.0f ns above the %.0f ns that its empty signal takes; walk %.0f ns, "
-           "%.1f ns a frame (%d frames, %d samples)\n",
-           is_timer ? "timer" : "perf", all - bare, bare, walk_ns, walk_ns / frames_seen,
-           frames_seen, ours.count);
+    double bare = percentile(&empty, 50) * ns_per_tick, all = percentile(&ours, 50) * ns_per_tick;
+    double fast = (percentile(&ours, 10) - percentile(&empty, 10)) * ns_per_tick;
+    printf(
+        "%s engine: +%.0f ns above the %.0f ns that its empty signal takes, +%.0f in the fastest "
+        "fifth; walk %.0f ns, %.1f ns a frame (%d frames, %d samples)\n",
+        is_timer ? "timer" : "perf", all - bare, bare, fast, walk_ns, walk_ns / frames_seen,
+        frames_seen, ours.count);
     return 0;
 }
