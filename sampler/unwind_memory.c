@@ -61,9 +61,14 @@ PEP_SIGNAL_SAFE static const unsigned char *line_of(struct pep_unwind_memory *me
 PEP_SIGNAL_SAFE bool pep_unwind_read(struct pep_unwind_memory *memory, uintptr_t address, void *to,
                                      size_t size_bytes) {
     unsigned char *out = to;
-    if (size_bytes == 8 && memory->cfi_bytes >= 8 &&
-        address - memory->cfi_lo <= memory->cfi_bytes - 8) {
-        __builtin_memcpy(to, (const void *)address, 8); /* one load */
+    if (memory->cfi_bytes >= size_bytes &&
+        address - memory->cfi_lo <= memory->cfi_bytes - size_bytes) {
+        if (size_bytes == 8)
+            __builtin_memcpy(to, (const void *)address, 8); /* one load */
+        else if (size_bytes == 4)
+            __builtin_memcpy(to, (const void *)address, 4);
+        else
+            pep_copy(to, (const void *)address, size_bytes);
         return memory->loads-- > 0;
     }
     while (size_bytes > 0) {
