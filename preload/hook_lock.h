@@ -20,7 +20,7 @@
 #define PEP_NOINLINE __attribute__((noinline))
 
 static inline bool pep_hook_lock_is_watched(void) {
-    return pep_init_is_awake() && !pep_thread_is_own();
+    return pep_init_is_awake() && !pep_thread_is_own() && !pep_init_is_starting_own();
 }
 
 /* Around a call that lets go, when pep_lock_is_waited. */

@@ -115,8 +115,10 @@ void pep_init_agent_stop(void) {
     if (!is_agent_running)
         return;
     is_agent_running = false;
+    is_starting_own = true; /* this wait is not the program's */
     pep_record_pause();
     pep_server_stop();
+    is_starting_own = false;
 }
 
 bool pep_init_agent_is_running(void) {

@@ -44,7 +44,7 @@ void pep_init_agent_restart_in_child(void);
 void pep_init_expect_heir(bool is_expected);
 /* State put right in the child. For forks that run no handlers of pthread_atfork. */
 void pep_init_after_fork_child(void);
-/* True while the calling thread starts threads for profep itself. */
+/* True while the calling thread starts threads for profep itself, or waits for their end. */
 PEP_HOOK_SAFE bool pep_init_is_starting_own(void);
 
 /* hook_pthread.c: the key whose destructor sees threads off. 0 or -errno. */
