@@ -37,6 +37,7 @@
 #include "sampler/rt/log.h"
 #include "sampler/rt/os.h"
 #include "sampler/thread.h"
+#include "sampler/wall.h"
 
 /* How old a process must be before it listens, when it is one of many: a child. */
 #define CHILD_DELAY_NS 1000000000ull
@@ -108,6 +109,7 @@ void pep_init_agent_start(void) {
     else if (is_recording_wanted() && !is_recorded)
         start_recording();
     start_server();
+    pep_wall_resume();
     is_starting_own = false;
 }
 
@@ -116,6 +118,7 @@ void pep_init_agent_stop(void) {
         return;
     is_agent_running = false;
     is_starting_own = true; /* this wait is not the program's */
+    pep_wall_pause();
     pep_record_pause();
     pep_server_stop();
     is_starting_own = false;
@@ -233,6 +236,7 @@ void pep_init_after_fork_child(void) {
     pep_modules_after_fork();
     pep_cpu_after_fork_child();
     pep_ask_after_fork_child();
+    pep_wall_after_fork_child();
     pep_heap_after_fork_child();
     pep_mmap_after_fork_child();
     pep_birth_after_fork_child();

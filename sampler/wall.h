@@ -30,6 +30,10 @@ struct pep_cells_snapshot *pep_wall_snapshot_take(struct pep_arena *arena);
 struct pep_profile *pep_profile_wall(struct pep_arena *arena,
                                      const struct pep_cells_snapshot *before, uint32_t hz,
                                      const struct pep_profile_filter *filter);
+/* Around a time in which the process is to have no thread of ours: nothing is read then, and the
+ * time counts as the first beat after it finds things. */
+void pep_wall_pause(void);
+void pep_wall_resume(void);
 /* A forked child: no window is open, no thread reads. */
 void pep_wall_after_fork_child(void);
 
