@@ -1,5 +1,5 @@
 /*
- * /debug/pprof/profile and cmdline, as Go's net/http/pprof answers them.
+ * /debug/pprof/profile and cmdline, as Go's net/http/pprof answers them; wall and fgprof likewise.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -10,6 +10,7 @@
 #include "sampler/cpu.h"
 #include "sampler/rt/attrs.h"
 #include "sampler/rt/os.h"
+#include "sampler/wall.h"
 
 /* As much as a kernel lets a program be started with, by default. */
 #define CMDLINE_BYTES_MAX (2u << 20)
@@ -22,52 +23,64 @@ struct wanted {
 /* The sentence for a 400, or NULL when every parameter is good. */
 static const char *read_params(const struct pep_exchange *exchange, struct wanted *wanted) {
     const struct pep_request *request = exchange->request;
-    const char *hz = pep_request_param(request, "hz");
-    const char *thread, *sentence;
-    int64_t number = exchange->service->hz;
-    if (hz && !pep_request_number(hz, PEP_CPU_HZ_MIN, PEP_CPU_HZ_MAX, &number))
-        return "hz must be a whole number from 1 to 10000.";
-    sentence = pep_render_params(request, &wanted->format, &thread);
-    if (sentence)
-        return sentence;
-    wanted->window =
-        (struct pep_window){.hz = (uint32_t)number,
-                            .seconds = pep_request_seconds(pep_request_param(request, "seconds")),
-                            .thread = thread,
-                            .client = exchange->client};
-    return NULL;
+    const char *text = pep_request_param(request, "hz");
+    const bool is_wall = wanted->window.clock == PEP_WINDOW_WALL;
+    const int64_t highest = is_wall ? PEP_WALL_HZ_MAX : PEP_CPU_HZ_MAX;
+    int64_t hz = exchange->service->hz < highest ? exchange->service->hz : highest;
+    if (text && !pep_request_number(text, 1, highest, &hz))
+        return is_wall ? "hz must be a whole number from 1 to 1000."
+                       : "hz must be a whole number from 1 to 10000.";
+    int64_t seconds = pep_request_seconds(pep_request_param(request, "seconds"));
+    wanted->window.hz = (uint32_t)hz;
+    wanted->window.duration_ns = pep_window_duration_ns(seconds);
+    wanted->window.client = exchange->client;
+    return pep_render_params(request, &wanted->format, &wanted->window.thread);
 }
 
-static void explain(struct pep_response *response, int error) {
+void pep_on_window_error(struct pep_response *response, enum pep_window_clock clock, int error) {
     if (error == -ENOMEM)
         pep_response_error(response, 503, "Not enough memory for this profile.");
     else if (error == -ECONNRESET)
         response->writer.error = error;
     else
-        pep_response_error(response, 500, "The CPU sampler could not be started.");
+        pep_response_error(response, 500,
+                           clock == PEP_WINDOW_WALL ? "The wall clock reader could not be started."
+                                                    : "The CPU sampler could not be started.");
 }
 
-void pep_on_profile(struct pep_exchange *exchange) {
+static void answer(struct pep_exchange *exchange, enum pep_window_clock clock, const char *name) {
     struct pep_response *response = exchange->response;
     struct pep_profile *profile;
-    struct wanted wanted;
+    struct wanted wanted = {.window = {.clock = clock}};
     const char *sentence = read_params(exchange, &wanted);
     if (sentence) {
         pep_response_error(response, 400, sentence);
         return;
     }
     if (exchange->request->method == PEP_HEAD) {
-        pep_render_head(response, wanted.format, "profile");
+        pep_render_head(response, wanted.format, name);
         response->is_length_unknown = true;
         return;
     }
-    int error = pep_window_cpu(exchange->arena, &wanted.window, &profile);
+    int error = pep_window_run(exchange->arena, &wanted.window, &profile);
     if (error) {
-        explain(response, error);
+        pep_on_window_error(response, clock, error);
         return;
     }
-    pep_render_head(response, wanted.format, "profile");
+    pep_render_head(response, wanted.format, name);
     pep_render_body(response, wanted.format, profile, exchange->arena);
+}
+
+void pep_on_profile(struct pep_exchange *exchange) {
+    answer(exchange, PEP_WINDOW_CPU, "profile");
+}
+
+void pep_on_wall(struct pep_exchange *exchange) {
+    answer(exchange, PEP_WINDOW_WALL, "wall");
+}
+
+void pep_on_fgprof(struct pep_exchange *exchange) {
+    answer(exchange, PEP_WINDOW_WALL, "fgprof");
 }
 
 /* The kernel gives a program's arguments each with a NUL behind it; a program that writes a title

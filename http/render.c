@@ -95,10 +95,10 @@ static const char *what_of(const struct pep_profile *profile, struct pep_arena *
     const char *kind = profile->kind ? profile->kind : "cpu";
     int64_t tenths = (profile->duration_ns + 50000000) / 100000000;
     long long seconds = tenths / 10, tenth = tenths % 10;
-    if (strcmp(kind, "cpu") == 0)
-        return pep_arena_printf(arena, "CPU, %lld.%lld s at %lld Hz", seconds, tenth,
-                                profile->period > 0 ? (long long)(1000000000 / profile->period)
-                                                    : 0ll);
+    if (strcmp(kind, "cpu") == 0 || strcmp(kind, "wall") == 0)
+        return pep_arena_printf(
+            arena, "%s, %lld.%lld s at %lld Hz", *kind == 'c' ? "CPU" : "wall clock", seconds,
+            tenth, profile->period > 0 ? (long long)(1000000000 / profile->period) : 0ll);
     if (strcmp(kind, "goroutine") == 0 && tenths == 0)
         return "threads now";
     const char *name = name_of(kind);

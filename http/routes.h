@@ -61,9 +61,17 @@ extern const size_t pep_routes_count;
 void pep_routes_serve(struct pep_exchange *exchange);
 
 /* Handlers, one group a file: on_pprof.c, on_heap.c, on_allocs.c, on_mmap.c, on_symbol.c,
- * on_lock.c, on_threads.c, on_index.c, on_self.c. */
+ * on_lock.c, on_threads.c, on_endpoints.c, on_index.c, on_self.c. */
 void pep_on_index(struct pep_exchange *exchange);
 void pep_on_profile(struct pep_exchange *exchange);
+void pep_on_wall(struct pep_exchange *exchange);
+void pep_on_fgprof(struct pep_exchange *exchange);
+void pep_on_endpoint_profile(struct pep_exchange *exchange);
+void pep_on_endpoint_profile_start(struct pep_exchange *exchange);
+void pep_on_endpoint_profile_stop(struct pep_exchange *exchange);
+void pep_on_endpoint_wall(struct pep_exchange *exchange);
+void pep_on_endpoint_wall_start(struct pep_exchange *exchange);
+void pep_on_endpoint_wall_stop(struct pep_exchange *exchange);
 void pep_on_heap(struct pep_exchange *exchange);
 void pep_on_allocs(struct pep_exchange *exchange);
 void pep_on_temporary(struct pep_exchange *exchange);
@@ -90,7 +98,10 @@ uint64_t pep_on_mutex_count(struct pep_arena *arena);
 /* Threads now, and births since the start, for the index. */
 uint64_t pep_on_threads_count(struct pep_arena *arena);
 uint64_t pep_on_threadcreate_count(struct pep_arena *arena);
-/* In a forked child: the parent's recording is not here. */
+/* The answer to an error of a window over CPU time or elapsed time. */
+void pep_on_window_error(struct pep_response *response, enum pep_window_clock clock, int error);
+/* In a forked child: the parent's recordings are not here. */
+void pep_on_endpoints_after_fork_child(void);
 void pep_on_allocs_after_fork_child(void);
 
 #endif

@@ -322,6 +322,7 @@ void pep_server_after_fork_child(void) {
     pep_connections_after_fork_child();
     pep_symbolizer_after_fork_child(); /* requests of the parent held its files */
     pep_on_allocs_after_fork_child();
+    pep_on_endpoints_after_fork_child();
     pep_fd_drop(&server.listener);
     pep_fd_drop(&server.spare);
     pep_fd_set_apart(false);

@@ -6,6 +6,7 @@
 #include "sampler/cpu.h"
 #include "sampler/rt/atomics.h"
 #include "sampler/rt/os.h"
+#include "sampler/wall.h"
 
 /* 200 years: far beyond any wait, and still clear of 64 bits of nanoseconds. */
 #define SECONDS_MAX 6307200000ll
@@ -32,25 +33,51 @@ static int wait_out(struct pep_client *client, uint64_t duration_ns, void (*keep
     }
 }
 
-int pep_window_cpu(struct pep_arena *arena, const struct pep_window *window,
-                   struct pep_profile **profile) {
-    struct pep_profile_filter filter = {.thread = window->thread};
-    *profile = NULL;
+/* -- time: CPU and wall clock --------------------------------------------------------------- */
+
+int pep_window_begin(struct pep_arena *arena, const struct pep_window *window, void **before) {
+    bool is_wall = window->clock == PEP_WINDOW_WALL;
     /* The reading first: a sample between it and the arming belongs to this window too. */
-    struct pep_cpu_snapshot *before = pep_cpu_snapshot_take(arena);
-    if (!before)
+    *before = is_wall ? (void *)pep_wall_snapshot_take(arena) : pep_cpu_snapshot_take(arena);
+    if (!*before)
         return -ENOMEM;
-    int error = pep_cpu_begin(window->hz);
+    return is_wall ? pep_wall_begin(window->hz) : pep_cpu_begin(window->hz);
+}
+
+struct pep_profile *pep_window_read(struct pep_arena *arena, const struct pep_window *window,
+                                    const void *before) {
+    struct pep_profile_filter filter = {.thread = window->thread};
+    if (window->clock == PEP_WINDOW_WALL)
+        return pep_profile_wall(arena, before, window->hz, &filter);
+    return pep_profile_cpu(arena, before, window->hz, &filter);
+}
+
+void pep_window_end(const struct pep_window *window) {
+    if (window->clock == PEP_WINDOW_WALL)
+        pep_wall_end(window->hz);
+    else
+        pep_cpu_end(window->hz);
+}
+
+int pep_window_run(struct pep_arena *arena, const struct pep_window *window,
+                   struct pep_profile **profile) {
+    void *before;
+    *profile = NULL;
+    int error = pep_window_begin(arena, window, &before);
     if (error)
         return error;
-    error = wait_out(window->client, pep_window_duration_ns(window->seconds), pep_cpu_sweep);
+    /* The thread that reads the wall clock looks after the threads itself. */
+    error = wait_out(window->client, window->duration_ns,
+                     window->clock == PEP_WINDOW_WALL ? rest : pep_cpu_sweep);
     if (!error) {
-        *profile = pep_profile_cpu(arena, before, window->hz, &filter);
+        *profile = pep_window_read(arena, window, before);
         error = *profile ? 0 : -ENOMEM;
     }
-    pep_cpu_end(window->hz);
+    pep_window_end(window);
     return error;
 }
+
+/* -- memory --------------------------------------------------------------------------------- */
 
 static int has_varied; /* once set, it stays: so do the sums */
 

@@ -28,17 +28,27 @@ struct pep_client {
     bool (*wait)(struct pep_client *client, uint64_t ns);
 };
 
+enum pep_window_clock { PEP_WINDOW_CPU = 0, PEP_WINDOW_WALL };
+
 struct pep_window {
+    enum pep_window_clock clock;
     uint32_t hz;
-    int64_t seconds;
+    uint64_t duration_ns;
     const char *thread; /* filter, NULL: all */
     struct pep_client *client;
 };
 
-/* Runs a CPU window and leaves its profile. 0; -ECONNRESET: the client left; -ENOMEM; or what
- * pep_cpu_begin answered. The sampler is let go in every case. */
-int pep_window_cpu(struct pep_arena *arena, const struct pep_window *window,
+/* Runs a window over CPU time or elapsed time and leaves its profile. 0; -ECONNRESET: the client
+ * left; -ENOMEM; or what the sampler answered. The sampler is let go in every case. */
+int pep_window_run(struct pep_arena *arena, const struct pep_window *window,
                    struct pep_profile **profile);
+/* The same in steps, for a window that no client waits for. begin: 0 or -errno, *before is for
+ * read; after 0 it needs one end. read: NULL when memory was refused. */
+int pep_window_begin(struct pep_arena *arena, const struct pep_window *window, void **before);
+struct pep_profile *pep_window_read(struct pep_arena *arena, const struct pep_window *window,
+                                    const void *before);
+void pep_window_end(const struct pep_window *window);
+
 struct pep_heap_window {
     uint64_t duration_ns;
     uint32_t rate_bytes; /* 0: as it is */

@@ -15,7 +15,7 @@ find preload sampler encoder http -name '*.[ch]' | sort | xargs awk -v allow_fil
         if (f == "encoder") return h ~ /^sampler\/(profile|modules|dump)\.h$/ ||
             h ~ /^sampler\/rt\/(arena|attrs|counters|atomics|os)\.h$/
         if (f == "http") return to == "rt" || to == "encoder" ||
-            h ~ /^sampler\/(profile|cpu|birth|dump|heap|mmap|lock|gauge|thread|modules)\.h$/
+            h ~ /^sampler\/(profile|cpu|wall|birth|dump|heap|mmap|lock|gauge|thread|modules)\.h$/
         if (f == "preload") return to == "rt" || to == "sampler" || h ~ /^http\/(server|record)\.h$/
         return 0
     }

@@ -1,7 +1,7 @@
 /*
  * Routes and answers: every row of the table, Go's headers, refusals, and what goes over the wire
  * byte by byte. The sampler and the encoders are fakes.
- * LDFLAGS: -Wl,--wrap=pep_window_cpu,--wrap=pep_window_modules
+ * LDFLAGS: -Wl,--wrap=pep_window_run,--wrap=pep_window_modules
  * LDFLAGS: -Wl,--wrap=pep_render_body,--wrap=pep_symbolizer_begin
  * LDFLAGS: -Wl,--wrap=pep_symbolizer_end,--wrap=pep_cpu_state
  */
@@ -22,7 +22,7 @@
 #include "sampler/cpu.h"
 #include "sampler/rt/counters.h"
 
-int __wrap_pep_window_cpu(struct pep_arena *arena, const struct pep_window *window,
+int __wrap_pep_window_run(struct pep_arena *arena, const struct pep_window *window,
                           struct pep_profile **profile);
 struct pep_profile *__wrap_pep_window_modules(struct pep_arena *arena);
 void __wrap_pep_render_body(struct pep_response *response, enum pep_format format,
@@ -39,7 +39,7 @@ static int windows_run, window_error, symbolizers_open, render_error;
 static size_t render_bytes;
 static enum pep_format format_seen;
 
-int __wrap_pep_window_cpu(struct pep_arena *arena, const struct pep_window *window,
+int __wrap_pep_window_run(struct pep_arena *arena, const struct pep_window *window,
                           struct pep_profile **to) {
     (void)arena;
     window_seen = *window;
@@ -251,7 +251,7 @@ static void test_profile_headers(void **state) {
     assert_true(has("Vary: Accept") && has("X-Content-Type-Options: nosniff"));
     assert_false(has("Content-Encoding") || has("Access-Control"));
     assert_int_equal(format_seen, PEP_FORMAT_PPROF);
-    assert_int_equal(window_seen.seconds, 1);
+    assert_int_equal(window_seen.duration_ns, 1000000000);
     assert_int_equal(window_seen.hz, 100);
     assert_null(window_seen.thread);
     assert_string_equal(body, "xxxxxxxxxx");
@@ -280,7 +280,7 @@ static void test_profile_params(void **state) {
                          "HTTP/1.1",
                          ""),
                      200);
-    assert_int_equal(window_seen.seconds, 30);
+    assert_int_equal(window_seen.duration_ns, 30000000000);
     assert_int_equal(window_seen.hz, 250);
     assert_string_equal(window_seen.thread, "io w");
 }

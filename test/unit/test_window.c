@@ -89,9 +89,12 @@ static bool wait_fake(struct pep_client *client, uint64_t ns) {
 static struct pep_client client = {wait_fake};
 
 static int run(int64_t seconds, const char *thread) {
-    struct pep_window window = {.hz = 250, .seconds = seconds, .thread = thread, .client = &client};
+    struct pep_window window = {.hz = 250,
+                                .duration_ns = pep_window_duration_ns(seconds),
+                                .thread = thread,
+                                .client = &client};
     struct pep_profile *profile;
-    int error = pep_window_cpu(NULL, &window, &profile);
+    int error = pep_window_run(NULL, &window, &profile);
     assert_int_equal(open_windows, 0);
     assert_ptr_equal(profile, error ? NULL : &result);
     return error;
