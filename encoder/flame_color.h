@@ -2,8 +2,8 @@
  * The colours of a flame graph: the same function has the same colour in every graph.
  *
  * Model:   hue by what kind of code a frame is, shade by a hash of its name; the family of hues by
- *          the kind of profile (CPU hot, heap green, block blue, mutex purple). A colour is an
- *          index into one palette, which has a light and a dark form.
+ *          the kind of profile (CPU hot, wall clock rose, heap green, block blue, mutex purple). A
+ *          colour is an index into one palette, which has a light and a dark form.
  * Writers: -
  * Readers: the page and the SVG.
  * Memory:  none.

@@ -30,7 +30,7 @@
   let hits = null;
 
   // The style chooses by family what a hit looks like.
-  const families = { heap: "green", allocs: "green", temporary: "green", mmap: "green", mutex: "purple", contention: "purple" };
+  const families = { wall: "rose", heap: "green", allocs: "green", temporary: "green", mmap: "green", mutex: "purple", contention: "purple" };
   document.documentElement.dataset.family = families[data.kind] || "hot";
   const graph = new FlameCanvas(
     { scroll: element("scroll"), space: element("space"), canvas: element("canvas") }, frames,

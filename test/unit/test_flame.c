@@ -431,7 +431,8 @@ static double luminance(uint32_t rgb) {
 
 static void text_can_be_read_on_every_color(void **state) {
     (void)state;
-    static const char *const kinds[] = {"cpu", "heap", "block", "mutex", "never heard of", ""};
+    static const char *const kinds[] = {"cpu",   "wall",           "heap", "block",
+                                        "mutex", "never heard of", ""};
     double lowest = 21;
     for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++) {
         for (uint32_t i = 0; i < 2 * PEP_FLAME_COLOR_COUNT; i++) {
