@@ -297,8 +297,17 @@ static bool has_operators_of_its_own(void) {
            base_below((uintptr_t)operator_new) == base_below((uintptr_t)real.malloc);
 }
 
+/* libc's smallest block has room for 24 bytes, that of other allocators for 8. */
+static bool has_blocks_of_8(void) {
+    void *block = real.malloc(1);
+    bool is_small = block != NULL && real.malloc_usable_size(block) < 16;
+    real.free(block);
+    return is_small;
+}
+
 void pep_hook_malloc_init(void) {
     pep_bootstrap_reserve();
+    pep_heap_small = has_blocks_of_8() ? 9 : 0;
     if (has_operators_of_its_own())
         pep_heap_set_unreachable("Operators new and delete of C++ are not seen: they are those of "
                                  "the allocator that replaces libc's. malloc and its kin are seen");

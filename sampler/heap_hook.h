@@ -43,14 +43,19 @@ extern PEP_HIDDEN PEP_TLS struct pep_heap_thread pep_heap_thread;
 /* 0, or INT64_MAX while every allocation takes the slow way. */
 extern PEP_HIDDEN int64_t pep_heap_floor;
 
+/* Where the real malloc puts blocks 8 bytes apart, those below this size take the slow way: two may
+ * share a byte of the map. Else 0. Set once. */
+extern PEP_HIDDEN size_t pep_heap_small;
+
 /* Every allocation, before the real call. True: take the slow way after it, or give the bytes back
  * when it failed. */
 static inline bool pep_heap_take(size_t size_bytes) {
-    if (pep_unlikely(size_bytes > PTRDIFF_MAX)) /* fails */
+    bool is_odd = (int64_t)(size_bytes - pep_heap_small) < 0;
+    if (pep_unlikely(is_odd) && size_bytes > PTRDIFF_MAX) /* fails */
         return false;
     int64_t left = (int64_t)((uint64_t)pep_heap_thread.countdown - size_bytes);
     pep_heap_thread.countdown = left;
-    return pep_unlikely(left < pep_load_relaxed(&pep_heap_floor));
+    return pep_unlikely(left < pep_load_relaxed(&pep_heap_floor) || is_odd);
 }
 static inline void pep_heap_give_back(size_t size_bytes) {
     if (size_bytes <= PTRDIFF_MAX)

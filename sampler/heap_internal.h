@@ -58,7 +58,7 @@ PEP_HOOK_SAFE struct pep_heap_cell *pep_heap_cell_at(uint32_t number);
 PEP_HOOK_SAFE bool pep_heap_live_put(uintptr_t block, const struct pep_heap_taken *sample);
 PEP_HOOK_SAFE bool pep_heap_live_take(uintptr_t block, struct pep_heap_taken *sample);
 /* Looks without taking. */
-PEP_HOOK_SAFE bool pep_heap_live_is_own(uintptr_t block);
+PEP_HOOK_SAFE enum pep_live pep_heap_live_what(uintptr_t block);
 /* Cells [0, count): a cell keeps its place; empty ones have key 0. */
 uint32_t pep_heap_cell_count(void);
 /* Live samples, counted now: walks the table. */

@@ -48,6 +48,7 @@ enum { COLD = 0, WARMING, WARM };
 
 PEP_TLS struct pep_heap_thread pep_heap_thread;
 int64_t pep_heap_floor;
+size_t pep_heap_small;
 struct pep_heap_settings pep_heap_settings;
 
 static int warmth; /* COLD until the first sample */
@@ -442,9 +443,11 @@ uint64_t pep_heap_peak_bytes(void) {
 
 PEP_HOOK_SAFE struct pep_heap_taken pep_heap_take_out(uintptr_t block) {
     struct pep_heap_taken taken = {.what = PEP_LIVE_NOTHING};
-    if (pep_heap_live_take(block, &taken))
+    if (pep_heap_live_take(block, &taken)) {
         pep_live_map_unmark(block);
-    else if (pep_load_relaxed(&pep_heap_settings.epoch) == 0)
+        if (pep_heap_small != 0 && pep_heap_live_what(block ^ 8) == PEP_LIVE_SAMPLED)
+            pep_live_map_mark_still(block ^ 8);
+    } else if (pep_load_relaxed(&pep_heap_settings.epoch) == 0)
         (void)pep_live_map_drop_early(block);
     return taken;
 }
@@ -476,7 +479,7 @@ PEP_HOOK_SAFE bool pep_heap_keep_own(uintptr_t block) {
 }
 
 PEP_HOOK_SAFE bool pep_heap_is_own(uintptr_t block) {
-    return pep_heap_live_is_own(block);
+    return pep_heap_live_what(block) == PEP_LIVE_OWN;
 }
 
 void pep_heap_thread_become_own(void) {

@@ -211,14 +211,14 @@ PEP_HOOK_SAFE bool pep_heap_live_take(uintptr_t block, struct pep_heap_taken *sa
     return false;
 }
 
-PEP_HOOK_SAFE bool pep_heap_live_is_own(uintptr_t block) {
+PEP_HOOK_SAFE enum pep_live pep_heap_live_what(uintptr_t block) {
     for (int which = first_way(); keys != NULL && block > BUSY && which < way_limit(); which++) {
         const uint64_t *bucket = bucket_of(block, which);
         for (uint32_t way = 0; way < WAYS; way++)
             if (pep_load_acquire(&bucket[way]) == block)
-                return lives[&bucket[way] - keys].what == PEP_LIVE_OWN;
+                return (enum pep_live)lives[&bucket[way] - keys].what;
     }
-    return false;
+    return PEP_LIVE_NOTHING;
 }
 
 uint64_t pep_heap_live_count(void) {

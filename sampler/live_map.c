@@ -125,6 +125,12 @@ PEP_HOOK_SAFE void pep_live_map_unmark(uintptr_t block) {
         pep_store_relaxed(pep_live_map_byte(bias, block), PEP_LIVE_NOTHING);
 }
 
+PEP_HOOK_SAFE void pep_live_map_mark_still(uintptr_t block) {
+    uintptr_t bias = pep_live_map_bias(block); /* the filter counts them, the map does not */
+    if (bias != 0)
+        pep_store_relaxed(pep_live_map_byte(bias, block), PEP_LIVE_SAMPLED);
+}
+
 /* -- before there is a map ------------------------------------------------------------------ */
 
 PEP_HOOK_SAFE void pep_live_map_keep_early(uintptr_t block) {

@@ -93,15 +93,24 @@ static inline bool pep_live_map_add_fast(uintptr_t block) {
     return true;
 }
 PEP_HOOK_SAFE void pep_live_map_add_slow(uintptr_t block);
+/* The same on the slow way: leaves a mark of the block that shares the byte, 8 bytes away. */
 static inline void pep_live_map_add(uintptr_t block) {
-    if (!pep_live_map_add_fast(block))
+    uintptr_t bias = pep_live_map_bias(block);
+    if (pep_unlikely(bias == 0)) {
         pep_live_map_add_slow(block);
+        return;
+    }
+    uint8_t nothing = PEP_LIVE_NOTHING;
+    __atomic_compare_exchange_n(pep_live_map_byte(bias, block), &nothing, PEP_LIVE_BLOCK, false,
+                                __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 }
 
 /* From now on a free of the block is noticed; what is PEP_LIVE_SAMPLED or PEP_LIVE_OWN. Each mark
  * wants one unmark, after which nothing starts there. */
 PEP_HOOK_SAFE void pep_live_map_mark(uintptr_t block, enum pep_live what);
 PEP_HOOK_SAFE void pep_live_map_unmark(uintptr_t block);
+/* After the unmark of the block 8 bytes away: this one is sampled too. */
+PEP_HOOK_SAFE void pep_live_map_mark_still(uintptr_t block);
 
 /* Blocks allocated before it is known whether there will be a map: kept in a short list. drop:
  * false when it was not in the list. end: after init, or without one; enters them in the map. */

@@ -423,6 +423,24 @@ static void a_retired_heap_records_nothing_and_keeps_its_map(void **state) {
     assert_int_equal(pep_heap_begin_probability(1), -95);
 }
 
+static void two_blocks_that_share_a_byte_are_both_noticed(void **state) {
+    (void)state;
+    const struct pep_heap_taken sample = {.what = PEP_LIVE_SAMPLED, .weight = 1, .size_bytes = 8};
+    uintptr_t low = next_base + 4096, high = low + 8;
+    pep_heap_small = 9;
+    pep_heap_put_back(low, &sample);
+    pep_live_map_add(high); /* not sampled, and the mark stays */
+    assert_int_equal(*pep_live_map_place(low), PEP_LIVE_SAMPLED);
+    assert_int_equal(pep_heap_take_out(high).what, PEP_LIVE_NOTHING);
+    assert_int_equal(*pep_live_map_place(low), PEP_LIVE_SAMPLED);
+    pep_heap_put_back(high, &sample);
+    assert_int_equal(pep_heap_take_out(low).what, PEP_LIVE_SAMPLED);
+    assert_int_equal(*pep_live_map_place(high), PEP_LIVE_SAMPLED);
+    assert_int_equal(pep_heap_take_out(high).what, PEP_LIVE_SAMPLED);
+    assert_int_equal(*pep_live_map_place(high), PEP_LIVE_NOTHING);
+    pep_heap_small = 0;
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(blocks_of_before_the_start_are_known),
@@ -441,6 +459,7 @@ int main(void) {
         cmocka_unit_test(own_blocks_are_told_from_the_hosts),
         cmocka_unit_test(own_threads_always_take_the_slow_way),
         cmocka_unit_test(a_forked_child_keeps_what_is_true),
+        cmocka_unit_test(two_blocks_that_share_a_byte_are_both_noticed),
         cmocka_unit_test(a_retired_heap_records_nothing_and_keeps_its_map),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

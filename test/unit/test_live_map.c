@@ -101,7 +101,7 @@ static void refused_memory_leaves_no_map(void **state) {
     for (maps_left = 0; maps_left < 2;) {
         int left = maps_left;
         assert_int_equal(pep_live_map_init(CHUNKS * PEP_LIVE_CHUNK_BYTES), -12);
-        assert_null(pep_live_map.directory);
+        assert_false(pep_live_map_exists());
         maps_left = left + 1;
     }
     maps_left = -1;
