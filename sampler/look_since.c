@@ -19,6 +19,8 @@
 #include "sampler/rt/os.h"
 
 #define UNKNOWN INT64_MAX
+#define MEASURES 8
+#define GOOD_NS 100000u
 #define TICK_NS 10000000u /* of /proc/stat: USER_HZ is 100 */
 
 static uint64_t take_number(const char **text) {
@@ -83,29 +85,47 @@ static uint64_t distance_from_zero(int64_t number) {
     return number < 0 ? -(uint64_t)number : (uint64_t)number;
 }
 
-static int64_t offset_of(const struct pep_looker *looker, const struct pep_look *self,
-                         int64_t ahead_ns) {
-    if (self->processor < 0 || (uint32_t)self->processor >= looker->processor_count)
+static int64_t offset_of(const struct pep_looker *looker, int processor, int64_t ahead_ns) {
+    if (processor < 0 || (uint32_t)processor >= looker->processor_count)
         return UNKNOWN;
-    return ahead_ns - (int64_t)looker->left_out_ns[self->processor];
+    return ahead_ns - (int64_t)looker->left_out_ns[processor];
 }
 
-/* Our own thread runs now, so its clock was read at the last tick at the latest. Whether the
- * kernel's clock leaves interrupts out is not told: both clocks began at the start of the machine,
- * and the right guess brings them together. */
+/* How far CLOCK_MONOTONIC is ahead of the scheduler's clock of the processor that we are on, and
+ * which it is. Our own thread's clock is brought up to date by asking for its CPU time; the reading
+ * that took least counts, as we may lose the processor in the midst of it. */
+static int64_t measure_ahead(struct pep_looker *looker, int *processor) {
+    uint64_t least = UINT64_MAX;
+    int64_t ahead = UNKNOWN;
+    int tid = pep_os_gettid();
+    for (int i = 0; i < MEASURES && least > GOOD_NS; i++) {
+        struct pep_look before, after;
+        pep_look_at(looker, tid, &before);
+        (void)pep_os_clock_ns(CLOCK_THREAD_CPUTIME_ID);
+        uint64_t began = pep_os_clock_ns(CLOCK_MONOTONIC), ran = last_ran(looker, tid);
+        uint64_t took = pep_os_clock_ns(CLOCK_MONOTONIC) - began;
+        pep_look_at(looker, tid, &after);
+        if (ran == 0 || took >= least || before.processor != after.processor)
+            continue;
+        least = took;
+        ahead = (int64_t)(began - ran);
+        *processor = after.processor;
+    }
+    return ahead;
+}
+
+/* Whether the kernel's clock leaves interrupts out is not told: both clocks began at the start of
+ * the machine, and the right guess brings them together. */
 static void calibrate(struct pep_looker *looker) {
-    struct pep_look self;
+    int processor = -1;
+    int64_t ahead = measure_ahead(looker, &processor);
     looker->clock_offset_ns = UNKNOWN;
-    pep_look_at(looker, pep_os_gettid(), &self);
-    uint64_t ran = last_ran(looker, self.tid), now = pep_os_clock_ns(CLOCK_MONOTONIC);
-    long count = pep_os_read_file("/proc/stat", looker->text, sizeof looker->text);
-    if (ran == 0 || now == 0 || count <= 0)
+    if (ahead == UNKNOWN || pep_os_read_file("/proc/stat", looker->text, sizeof looker->text) <= 0)
         return;
-    int64_t ahead = (int64_t)(now - ran);
     read_processors(looker, true);
-    int64_t with = offset_of(looker, &self, ahead);
+    int64_t with = offset_of(looker, processor, ahead);
     read_processors(looker, false);
-    int64_t without = offset_of(looker, &self, ahead);
+    int64_t without = offset_of(looker, processor, ahead);
     looker->clock_offset_ns = without;
     if (with != UNKNOWN && distance_from_zero(with) < distance_from_zero(without)) {
         read_processors(looker, true);
