@@ -147,13 +147,13 @@ int pep_ask_take(int ticket, uint64_t deadline_ns, uintptr_t *pcs, int max) {
     return count;
 }
 
-PEP_SIGNAL_SAFE static void answer(struct place *place, const ucontext_t *context) {
+PEP_SIGNAL_SAFE static void answer(struct place *place, uint32_t serial,
+                                   const ucontext_t *context) {
     const struct pep_thread *thread = pep_thread_self();
     const struct pep_stack_range unknown = {0, 0};
     place->result = pep_cpu_walk(context, thread != NULL ? &thread->stack : &unknown, place->pcs);
-    uint32_t word = pep_load_relaxed(&place->word);
-    if (!change(place, word, ANSWERED)) {
-        (void)change(place, pep_load_relaxed(&place->word), FREE);
+    if (!change(place, serial * STATES + WRITING, ANSWERED)) {
+        (void)change(place, serial * STATES + LEFT, FREE);
         return;
     }
     (void)pep_os_futex_wake((int *)(void *)&place->word, 1);
@@ -166,7 +166,7 @@ PEP_SIGNAL_SAFE bool pep_ask_answer(const siginfo_t *info, const ucontext_t *con
     struct place *place = &places[value % PEP_ASK_PLACES];
     uint32_t serial = (uint32_t)(value >> 16);
     if (change(place, serial * STATES + ASKED, WRITING))
-        answer(place, context);
+        answer(place, serial, context);
     return true;
 }
 

@@ -110,6 +110,7 @@ static void who_runs_is_told(void **state) {
     assert_null(pep_look_call_name(&look));
     assert_int_equal(pep_look_walk(looker, &look, pcs, 10), -EAGAIN);
     assert_int_equal(pep_look_since(looker, &look), 0);
+    waiter_spin_end();
 }
 
 static sem_t go, done;

@@ -198,14 +198,21 @@ bool waiter_is_whole(const struct waiter_kind *kind, const uintptr_t *pcs, int c
     return at == most && count - i >= 2 && count - i <= 5;
 }
 
+static int spin_until; /* rises */
+
 static void *spin(void *argument) {
-    for (volatile uint64_t i = 0;; i++) {
+    int mine = (int)(intptr_t)argument;
+    while (__atomic_load_n(&spin_until, __ATOMIC_RELAXED) == mine) {
     }
-    return argument;
+    return NULL;
 }
 
 int waiter_spin(void) {
-    return waiter_run(spin, NULL);
+    return waiter_run(spin, (void *)(intptr_t)spin_until);
+}
+
+void waiter_spin_end(void) {
+    __atomic_fetch_add(&spin_until, 1, __ATOMIC_RELAXED);
 }
 
 uint64_t waiter_status(int tid, const char *name) {
@@ -215,6 +222,6 @@ uint64_t waiter_status(int tid, const char *name) {
     const char *at = strstr(text, name);
     unsigned long long value = 0;
     if (at != NULL)
-        sscanf(at + strlen(name), ":%llu", &value);
+        sscanf(at + strlen(name), strncmp(name, "\nSig", 4) == 0 ? ":%llx" : ":%llu", &value);
     return value;
 }

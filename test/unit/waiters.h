@@ -33,9 +33,10 @@ bool waiter_is_whole(const struct waiter_kind *kind, const uintptr_t *pcs, int c
 int waiter_run(void *(*function)(void *), void *argument);
 /* Waits until the thread is in this state for good (proc(5)). */
 void waiter_await(int tid, char state);
-/* A thread that computes; ends with the process. */
+/* A thread that computes until waiter_spin_end. */
 int waiter_spin(void);
-/* A number of /proc/self/task/<tid>/status. */
+void waiter_spin_end(void);
+/* A number of /proc/self/task/<tid>/status; name with the line's beginning, "\nSigBlk". */
 uint64_t waiter_status(int tid, const char *name);
 
 #endif

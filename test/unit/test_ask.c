@@ -1,0 +1,260 @@
+/*
+ * Questions to running threads: answered, too late, too many, refused.
+ * LDFLAGS: -Wl,--wrap=pep_unwind
+ */
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "sampler/ask.h"
+#include "sampler/cpu_internal.h"
+#include "sampler/modules.h"
+#include "sampler/rt/atomics.h"
+#include "sampler/rt/counters.h"
+#include "sampler/rt/os.h"
+#include "sampler/thread.h"
+#include "waiters.h"
+
+#define NO_TID 4194303
+#define LONG_NS 20000000000ull
+
+static uintptr_t pcs[PEP_UNWIND_DEPTH_MAX];
+static int is_held, is_let_go; /* the handler's walk */
+
+int __real_pep_unwind(const struct pep_regs *regs, const struct pep_stack_range *stack,
+                      struct pep_unwind_scratch *scratch, uintptr_t *to, int max);
+int __wrap_pep_unwind(const struct pep_regs *regs, const struct pep_stack_range *stack,
+                      struct pep_unwind_scratch *scratch, uintptr_t *to, int max);
+int __wrap_pep_unwind(const struct pep_regs *regs, const struct pep_stack_range *stack,
+                      struct pep_unwind_scratch *scratch, uintptr_t *to, int max) {
+    if (pep_load_acquire(&is_held) == 1) {
+        pep_store_release(&is_held, 2);
+        while (!pep_load_acquire(&is_let_go)) {
+        }
+    }
+    return __real_pep_unwind(regs, stack, scratch, to, max);
+}
+
+static int end_spinning(void **state) {
+    (void)state;
+    waiter_spin_end();
+    return 0;
+}
+
+static uint64_t deadline(void) {
+    return pep_os_clock_ns(CLOCK_MONOTONIC) + LONG_NS;
+}
+
+static void a_running_thread_answers(void **state) {
+    (void)state;
+    int tid = waiter_spin();
+    uint64_t asks = PEP_COUNTED(asks);
+    int ticket = pep_ask_send(tid);
+    assert_true(ticket >= 0);
+    int count = pep_ask_take(ticket, deadline(), pcs, PEP_UNWIND_DEPTH_MAX);
+    assert_true(count >= 3);
+    assert_int_equal(PEP_COUNTED(asks), asks + 1);
+    ticket = pep_ask_send(tid);
+    assert_int_equal(pep_ask_take(ticket, deadline(), pcs, 2), 2);
+    assert_int_equal(pcs[1], PEP_PC_TRUNCATED);
+}
+
+static void each_of_many_answers(void **state) {
+    (void)state;
+    int tids[3], tickets[30];
+    for (int i = 0; i < 3; i++)
+        tids[i] = waiter_spin();
+    for (int i = 0; i < 30; i++)
+        tickets[i] = pep_ask_send(tids[i % 3]);
+    for (int i = 30; i-- > 0;) {
+        assert_true(tickets[i] >= 0);
+        assert_true(pep_ask_take(tickets[i], deadline(), pcs, PEP_UNWIND_DEPTH_MAX) > 0);
+    }
+}
+
+static void *block_all(void *argument) {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, NULL);
+    while (!pep_load_acquire((int *)argument)) {
+    }
+    pthread_sigmask(SIG_UNBLOCK, &all, NULL);
+    pep_store_release((int *)argument, 2);
+    for (;;)
+        pause();
+    return NULL;
+}
+
+static void who_does_not_answer_costs_its_place_until_the_deadline(void **state) {
+    (void)state;
+    static int is_open;
+    int tickets[PEP_ASK_PLACES + 1], count = 0;
+    int tid = waiter_run(block_all, &is_open);
+    while (waiter_status(tid, "\nSigBlk") == 0)
+        usleep(1000);
+    uint64_t late = PEP_COUNTED(ask_late);
+    while (count <= PEP_ASK_PLACES && (tickets[count] = pep_ask_send(tid)) >= 0)
+        count++;
+    assert_int_equal(tickets[count], -EBUSY);
+    assert_int_equal(count, PEP_ASK_PLACES);
+    assert_false(pep_ask_is_answered(tickets[0]));
+    for (int i = 0; i < count; i++)
+        assert_int_equal(pep_ask_take(tickets[i], 1, pcs, 1), -ETIMEDOUT);
+    assert_int_equal(PEP_COUNTED(ask_late), late + (uint64_t)count);
+    /* Every place is free again, and the answers that come now find nobody. */
+    int ticket = pep_ask_send(tid);
+    assert_true(ticket >= 0);
+    pep_store_release(&is_open, 1);
+    assert_true(pep_ask_take(ticket, deadline(), pcs, PEP_UNWIND_DEPTH_MAX) > 0);
+    while (pep_load_acquire(&is_open) != 2)
+        usleep(1000);
+}
+
+static void who_leaves_during_the_answer_gets_the_place_back_later(void **state) {
+    (void)state;
+    int tid = waiter_spin(), tickets[PEP_ASK_PLACES], held;
+    is_held = 1;
+    held = pep_ask_send(tid);
+    while (pep_load_acquire(&is_held) != 2)
+        usleep(1000);
+    assert_int_equal(pep_ask_take(held, 1, pcs, 1), -ETIMEDOUT);
+    for (int i = 0; i < PEP_ASK_PLACES - 1; i++)
+        assert_true((tickets[i] = pep_ask_send(tid)) >= 0);
+    assert_int_equal(pep_ask_send(tid), -EBUSY); /* the handler still writes there */
+    pep_store_release(&is_let_go, 1);
+    for (int i = 0; i < PEP_ASK_PLACES - 1; i++)
+        assert_true(pep_ask_take(tickets[i], deadline(), pcs, PEP_UNWIND_DEPTH_MAX) > 0);
+    for (int i = 0; i < PEP_ASK_PLACES; i++)
+        assert_true((tickets[i] = pep_ask_send(tid)) >= 0);
+    for (int i = 0; i < PEP_ASK_PLACES; i++)
+        assert_true(pep_ask_take(tickets[i], deadline(), pcs, PEP_UNWIND_DEPTH_MAX) > 0);
+    is_held = is_let_go = 0;
+}
+
+static int wake[2], poll_result;
+
+static void *wait_for_a_byte(void *argument) {
+    struct pollfd fd = {.fd = wake[0], .events = POLLIN};
+    pep_store_release(&poll_result, poll(&fd, 1, 3600000) < 0 ? -errno : fd.revents);
+    return argument;
+}
+
+static void a_wait_that_was_asked_goes_on(void **state) {
+    (void)state;
+    assert_int_equal(pipe(wake), 0);
+    uint64_t restarted = PEP_COUNTED(calls_restarted);
+    int tid = waiter_run(wait_for_a_byte, NULL);
+    for (int i = 0; i < 3; i++) {
+        waiter_await(tid, 'S');
+        int ticket = pep_ask_send(tid);
+        assert_true(pep_ask_take(ticket, deadline(), pcs, PEP_UNWIND_DEPTH_MAX) > 0);
+    }
+    waiter_await(tid, 'S');
+    assert_int_equal(PEP_COUNTED(calls_restarted), restarted + 3);
+    assert_int_equal(write(wake[1], "", 1), 1);
+    while (pep_load_acquire(&poll_result) == 0)
+        usleep(1000);
+    assert_int_equal(poll_result, POLLIN);
+}
+
+static void what_cannot_be_asked_is_told(void **state) {
+    (void)state;
+    int tid = waiter_spin();
+    assert_int_equal(pep_ask_send(NO_TID), -ESRCH);
+    struct rlimit before, none;
+    getrlimit(RLIMIT_SIGPENDING, &before);
+    none = before;
+    none.rlim_cur = 0;
+    setrlimit(RLIMIT_SIGPENDING, &none);
+    assert_int_equal(pep_ask_send(tid), -EAGAIN);
+    assert_int_equal(pep_ask_init(), 0); /* looks at the limit again: one at a time */
+    setrlimit(RLIMIT_SIGPENDING, &before);
+    int ticket = pep_ask_send(tid);
+    assert_true(ticket >= 0);
+    assert_int_equal(pep_ask_send(tid), -EBUSY);
+    assert_true(pep_ask_take(ticket, deadline(), pcs, PEP_UNWIND_DEPTH_MAX) > 0);
+    assert_int_equal(pep_ask_init(), 0);
+}
+
+static void on_plain(int sig) {
+    (void)sig;
+}
+
+static void a_host_with_our_signal_is_not_asked(void **state) {
+    (void)state;
+    struct sigaction taken = {.sa_handler = on_plain}, old;
+    sigaction(pep_cpu_signal(), &taken, &old);
+    assert_int_equal(pep_ask_send(waiter_spin()), -ENOSYS);
+    signal(pep_cpu_signal(), SIG_DFL);
+    int ticket = pep_ask_send(waiter_spin()); /* it let go: the handler is put back */
+    assert_true(pep_ask_take(ticket, deadline(), pcs, PEP_UNWIND_DEPTH_MAX) > 0);
+}
+
+static void other_values_are_not_answers(void **state) {
+    (void)state;
+    siginfo_t info = {.si_code = SI_TIMER};
+    info.si_value.sival_ptr = &info;
+    assert_false(pep_ask_answer(&info, NULL));
+    info.si_code = SI_QUEUE;
+    info.si_value.sival_ptr = (void *)(0x70f6ull << 48);
+    assert_false(pep_ask_answer(&info, NULL));
+    info.si_code = SI_TIMER; /* ours, and nobody waits for it */
+    assert_true(pep_ask_answer(&info, NULL));
+}
+
+static void a_forked_child_has_every_place(void **state) {
+    (void)state;
+    static int is_open;
+    int tid = waiter_run(block_all, &is_open), tickets[PEP_ASK_PLACES];
+    while (waiter_status(tid, "\nSigBlk") == 0)
+        usleep(1000);
+    for (int i = 0; i < PEP_ASK_PLACES; i++)
+        tickets[i] = pep_ask_send(tid);
+    pep_ask_after_fork_child();
+    for (int i = 0; i < PEP_ASK_PLACES; i++)
+        assert_true((tickets[i] = pep_ask_send(tid)) >= 0);
+    for (int i = 0; i < PEP_ASK_PLACES; i++)
+        assert_int_equal(pep_ask_take(tickets[i], 1, pcs, 1), -ETIMEDOUT);
+    pep_store_release(&is_open, 1);
+}
+
+static void nobody_is_asked_before_the_start(void **state) {
+    (void)state;
+    assert_int_equal(pep_ask_send(pep_os_gettid()), -ENOSYS);
+    pep_ask_after_fork_child();
+}
+
+int main(void) {
+#ifdef __SANITIZE_THREAD__
+    return 77; /* its runtime knows nothing of a handler installed behind its back */
+#endif
+    const struct pep_cpu_options options = {.engine = PEP_CPU_AUTO};
+    const struct CMUnitTest before[] = {cmocka_unit_test(nobody_is_asked_before_the_start)};
+    int failed = cmocka_run_group_tests_name("before", before, NULL, NULL);
+    if (pep_threads_init() < 0 || pep_cpu_init(&options) < 0 || pep_ask_init() < 0)
+        return 1;
+    pep_modules_refresh();
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(a_running_thread_answers, end_spinning),
+        cmocka_unit_test_teardown(each_of_many_answers, end_spinning),
+        cmocka_unit_test_teardown(who_does_not_answer_costs_its_place_until_the_deadline,
+                                  end_spinning),
+        cmocka_unit_test_teardown(who_leaves_during_the_answer_gets_the_place_back_later,
+                                  end_spinning),
+        cmocka_unit_test_teardown(a_wait_that_was_asked_goes_on, end_spinning),
+        cmocka_unit_test_teardown(what_cannot_be_asked_is_told, end_spinning),
+        cmocka_unit_test_teardown(a_host_with_our_signal_is_not_asked, end_spinning),
+        cmocka_unit_test_teardown(other_values_are_not_answers, end_spinning),
+        cmocka_unit_test_teardown(a_forked_child_has_every_place, end_spinning),
+    };
+    return failed + cmocka_run_group_tests(tests, NULL, NULL);
+}
