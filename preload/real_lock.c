@@ -28,29 +28,33 @@ struct pep_real_lock pep_real_lock = {
 #undef FIELD
 };
 
-/* release: a hook on another thread reads the old or the new one; each is good. */
-static void set(void *field, void *found) {
-    if (found != NULL)
-        pep_store_release((void **)field, found);
-}
-
 /* Of that version; from a library before libc that has none, of no version. */
 static void *look_up_cond(const char *name) {
     void *found = dlvsym(RTLD_NEXT, name, PEP_REAL_COND_VERSION);
     return found != NULL ? found : dlsym(RTLD_NEXT, name);
 }
 
+/* All are found before any is used: a library that locks and unlocks around a look-up must not find
+ * one of the two in force, and not the other. */
 void pep_real_lock_resolve(void) {
+    struct pep_real_lock found;
     if (is_resolving)
         return;
     int saved_errno = errno;
     is_resolving = true;
-#define RESOLVE(name, parameters, arguments) set(&pep_real_lock.name, dlsym(RTLD_NEXT, #name));
-    PEP_REAL_LOCKS(RESOLVE)
-#undef RESOLVE
-#define RESOLVE(name, parameters, arguments) set(&pep_real_lock.name, look_up_cond(#name));
-    PEP_REAL_CONDS(RESOLVE)
-#undef RESOLVE
+#define FIND(name, parameters, arguments) *(void **)(void *)&found.name = dlsym(RTLD_NEXT, #name);
+    PEP_REAL_LOCKS(FIND)
+#undef FIND
+#define FIND(name, parameters, arguments) *(void **)(void *)&found.name = look_up_cond(#name);
+    PEP_REAL_CONDS(FIND)
+#undef FIND
+    /* release: a hook on another thread reads the old or the new one; each is good. */
+#define KEEP(name, parameters, arguments) \
+    if (found.name != NULL) \
+        pep_store_release(&pep_real_lock.name, found.name);
+    PEP_REAL_LOCKS(KEEP)
+    PEP_REAL_CONDS(KEEP)
+#undef KEEP
     is_resolving = false;
     errno = saved_errno;
 }
