@@ -275,6 +275,8 @@ static void visit_slots_here(void *argument) {
             arm_thread(thread, is_anew || (i % share == turn && choice == PEP_CPU_AUTO &&
                                            pep_cpu_is_for_timer(thread)));
     }
+    if (pep_cpu_armer_is_here())
+        pep_cpu_perf_reap();
 }
 
 static void visit_slots(bool is_anew) {

@@ -20,7 +20,7 @@
 #include "sampler/rt/table.h"
 
 #define LOOK_PERIODS 32 /* the time between two looks at slots that were noted */
-#define LOOK_NS_MIN 20000000u
+#define LOOK_NS_MIN (1000000000u / PEP_CPU_LOOK_HZ)
 #define LOOK_NS_MAX 100000000u
 #define CLOSED_TRIES 100
 #define CLOSED_WAIT_NS 10000000u

@@ -135,15 +135,14 @@ PEP_HOOK_SAFE uint64_t pep_cpu_schedule_start(struct pep_thread *thread, uint64_
 PEP_HOOK_SAFE uint64_t pep_cpu_redraw(struct pep_thread *thread, uint64_t now_ns, uint32_t hz) {
     int64_t period = NS_PER_SECOND / hz, fired = thread->perf_fired - thread->beat_fired;
     int64_t ahead = fired * period - (int64_t)(now_ns - thread->beat_ns);
-    int64_t limit = REPEATS_MAX * period;
-    if (ahead > limit || ahead < -limit) { /* signals that never came are not made up for */
+    int64_t samples = hz / PEP_CPU_LOOK_HZ > REPEATS_MAX ? hz / PEP_CPU_LOOK_HZ : REPEATS_MAX;
+    if (ahead > samples * period || ahead < -samples * period) { /* too late to be made good */
         thread->beat_ns = now_ns;
         thread->beat_fired = thread->perf_fired;
         ahead = 0;
     }
-    int64_t make_good = ahead / REPEATS_MAX;
-    if (make_good < -period / 4)
-        make_good = -period / 4;
+    int64_t make_good = ahead / samples, most = period / 4;
+    make_good = make_good < -most ? -most : make_good > most ? most : make_good;
     int64_t interval = period * 2 / 3 + random_below(thread, period * 2 / 3) + make_good;
     pep_store_relaxed(&thread->delay_ns, (uint64_t)interval);
     return (uint64_t)interval;

@@ -49,6 +49,8 @@ PEP_HOOK_SAFE void pep_cpu_perf_disarm(struct pep_thread *thread);
 /* On the armer: a new period, and more signals allowed. */
 PEP_HOOK_SAFE void pep_cpu_perf_tend(struct pep_thread *thread);
 PEP_HOOK_SAFE void pep_cpu_perf_close_orphans(void);
+/* On the armer, with each sweep. */
+PEP_HOOK_SAFE void pep_cpu_perf_reap(void);
 /* False: an event that was disarmed elsewhere is not closed yet. */
 PEP_HOOK_SAFE bool pep_cpu_perf_is_closed(int fd);
 /* A signal of its event reached the thread; is_last: the kernel stopped the event with it. */
@@ -98,6 +100,8 @@ PEP_SIGNAL_SAFE uint64_t pep_cpu_now(struct pep_thread *thread);
 PEP_SIGNAL_SAFE uint64_t pep_cpu_schedule(struct pep_thread *thread, uint64_t now_ns, uint32_t hz);
 PEP_HOOK_SAFE uint64_t pep_cpu_schedule_start(struct pep_thread *thread, uint64_t now_ns,
                                               uint32_t hz);
+/* The armer looks at events that go on at most so often a second. */
+#define PEP_CPU_LOOK_HZ 25
 /* The next period of an event that runs by itself. */
 PEP_HOOK_SAFE uint64_t pep_cpu_redraw(struct pep_thread *thread, uint64_t now_ns, uint32_t hz);
 /* After a sample; and whether a signal comes so soon after it that the program would get less

@@ -34,7 +34,7 @@
  * blocks ours by a raw system call. */
 #define FIRES_MIN 16
 #define FIRES_BASE 64
-#define FIRES_BY_HZ 24 /* and a share of the rate: 10 kHz brings 200 between two looks */
+#define FIRES_BY_HZ 16 /* and a share of the rate: 10 kHz brings 400 between two looks */
 #define FIRES_FEW 4
 #define NOTE_EVERY 16 /* fires */
 #define EVENT_QUEUE 8 /* of the queue an event counts as so many */
@@ -254,14 +254,28 @@ PEP_HOOK_SAFE static void orphan(int fd) {
  * that is somebody else's by now was forgotten. */
 PEP_HOOK_SAFE void pep_cpu_perf_disarm(struct pep_thread *thread) {
     int fd = thread->perf_fd;
-    if (pep_load_relaxed(&fd_slots[fd]) == pep_thread_index(thread) + 1) {
-        pep_store_release(&fd_slots[fd], 0);
+    uint16_t mine = (uint16_t)(pep_thread_index(thread) + 1);
+    if (pep_cas_acq_rel(&fd_slots[fd], &mine, 0)) {
         if (pep_cpu_armer_is_here())
             close_event(fd);
         else
             orphan(fd);
     }
     pep_store_release(&thread->engine, PEP_ENGINE_NONE);
+}
+
+/* A thread that could not get its own slot's lock ended without a word. */
+PEP_HOOK_SAFE void pep_cpu_perf_reap(void) {
+    for (int fd = 0; fd < fd_end; fd++) {
+        uint16_t slot = pep_load_acquire(&fd_slots[fd]);
+        if (slot == 0)
+            continue;
+        const struct pep_thread *thread = pep_thread_at(slot - 1u);
+        bool is_used = pep_load_acquire(&thread->engine) == PEP_ENGINE_PERF &&
+                       pep_load_relaxed(&thread->tid) != 0 && thread->perf_fd == fd;
+        if (!is_used && pep_cas_acq_rel(&fd_slots[fd], &slot, 0))
+            close_event(fd);
+    }
 }
 
 PEP_HOOK_SAFE void pep_cpu_perf_close_orphans(void) {

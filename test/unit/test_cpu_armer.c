@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -165,6 +166,27 @@ static void a_quarter_of_the_timers_is_enough(void **state) {
     refuse_perf = 0;
 }
 
+/* Blocked by a raw system call, past the hooks: what waits is bounded, and all goes on after. */
+static void a_thread_that_blocks_the_signal_has_a_short_queue(void **state) {
+    (void)state;
+    if (!has_perf)
+        skip();
+    uint64_t ours = 1ull << (pep_cpu_signal() - 1), old;
+    assert_int_equal(pep_cpu_begin(1000), 0);
+    help_burn_ms(5);
+    pep_os_sigprocmask(SIG_BLOCK, &ours, &old);
+    uint64_t before = PEP_COUNTED(samples) + PEP_COUNTED(sample_crowded);
+    help_burn_ms(400);
+    pep_os_sigprocmask(SIG_SETMASK, &old, NULL);
+    uint64_t after = PEP_COUNTED(samples) + PEP_COUNTED(sample_crowded);
+    assert_in_range(after - before, 20, 140);
+    uint64_t start = help_cpu_ns();
+    while (PEP_COUNTED(samples) < after + 50)
+        help_burn_ms(1);
+    print_message("goes on: 50 samples in %.0f ms\n", (help_cpu_ns() - start) / 1e6);
+    pep_cpu_end(1000);
+}
+
 static void a_pause_ends_the_thread(void **state) {
     (void)state;
     const uint32_t tasks = pep_threads_tasks();
@@ -221,6 +243,7 @@ int main(void) {
         cmocka_unit_test(the_program_has_no_descriptor_of_ours),
         cmocka_unit_test(without_a_thread_timers_serve),
         cmocka_unit_test(a_quarter_of_the_timers_is_enough),
+        cmocka_unit_test(a_thread_that_blocks_the_signal_has_a_short_queue),
         cmocka_unit_test(a_pause_ends_the_thread),
         cmocka_unit_test(a_lost_descriptor_is_not_closed),
     };
