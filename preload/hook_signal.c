@@ -275,6 +275,38 @@ PEP_SIGNAL_SAFE static const struct sigaction *action_for(int n, const struct si
     return copy;
 }
 
+#define KERNEL_SA_RESTORER 0x04000000ul
+
+/* 32 and 33 are libc's own, and around SIGABRT it holds a lock. */
+PEP_SIGNAL_SAFE static bool is_host_handler(int n, const void *handler) {
+    return bit_of(n) && n != 32 && n != 33 && n != SIGABRT && handler != (void *)SIG_DFL &&
+           handler != (void *)SIG_IGN;
+}
+
+/* sigaction(2) as libc makes it, but for where a handler returns to. */
+PEP_SIGNAL_SAFE static int install(int n, const struct sigaction *set, struct sigaction *old) {
+    if (!set || !is_host_handler(n, (void *)set->sa_handler))
+        return pep_real.sigaction(n, set, old);
+    const struct pep_ksigaction in = {.handler = (void *)set->sa_handler,
+                                      .flags = (unsigned long)set->sa_flags | KERNEL_SA_RESTORER,
+                                      .restorer = (void *)pep_cpu_host_restorer,
+                                      .mask = bits_of(&set->sa_mask)};
+    struct pep_ksigaction out;
+    int error = pep_os_sigaction(n, &in, &out);
+    if (error) {
+        errno = -error;
+        return -1;
+    }
+    if (old) {
+        pep_zero(old, sizeof(*old));
+        old->sa_handler = (sighandler_t)out.handler;
+        old->sa_flags = (int)out.flags;
+        old->sa_restorer = (void (*)(void))out.restorer;
+        set_bits(&old->sa_mask, out.mask);
+    }
+    return 0;
+}
+
 PEP_SIGNAL_SAFE static int host_action(int n, const struct sigaction *set, struct sigaction *old) {
     uint64_t bit = our_bit(), special = bit_of(n) & (CRASHES | guarded);
     if (bit == 0)
@@ -286,9 +318,9 @@ PEP_SIGNAL_SAFE static int host_action(int n, const struct sigaction *set, struc
     uint64_t padded = pep_load_relaxed(&padded_masks), opened = pep_load_relaxed(&opened_masks);
     bool pads = set && is_padded(n, set), opens = set && is_opened(n, set);
     if (special == 0 && !opens && !(opened & bit_of(n)))
-        return pep_real.sigaction(n, set, old);
+        return install(n, set, old);
     struct sigaction copy;
-    int result = pep_real.sigaction(n, set ? action_for(n, set, &copy) : NULL, old);
+    int result = install(n, set ? action_for(n, set, &copy) : NULL, old);
     if (result != 0)
         return result;
     /* Two threads that set the same signal at once may be told the other's padding: one bit of a
@@ -319,10 +351,10 @@ PEP_EXPORT PEP_SIGNAL_SAFE int __sigaction(int n, const struct sigaction *set,
 /* Bit n-1: siginterrupt(3) asked that handlers of n, set by signal(3), interrupt calls. */
 static uint64_t interrupting;
 
-/* True when signal n goes another way than straight to libc. signal(3) sets no SA_ONSTACK, so
- * nothing is padded there. */
+/* True when signal n goes another way than straight to libc: all that are the host's. signal(3)
+ * sets no SA_ONSTACK, so nothing is padded there. */
 PEP_SIGNAL_SAFE static bool is_special(int n) {
-    return our_bit() && (bit_of(n) & (our_bit() | guarded | pep_load_relaxed(&opened_masks)));
+    return our_bit() && bit_of(n) && n != 32 && n != 33;
 }
 
 /* signal(3) in all of its meanings, for the numbers that are special. */
@@ -390,6 +422,9 @@ PEP_EXPORT PEP_SIGNAL_SAFE int siginterrupt(int n, int flag) {
     /* libc's reads the kernel's action, changes the flag and writes it back: right for all but
      * our own. */
     int result = our_bit() && bit_of(n) == our_bit() ? 0 : pep_real.siginterrupt(n, flag);
+    struct sigaction now;
+    if (result == 0 && our_bit() && host_action(n, NULL, &now) == 0)
+        (void)host_action(n, &now, NULL);
     if (result == 0 && flag)
         (void)pep_or_relaxed(&interrupting, bit_of(n));
     else if (result == 0)

@@ -80,6 +80,9 @@ PEP_HOOK_SAFE void pep_cpu_exec_failed(void);
 /* What the host believes is installed for our signal: stores set (unless NULL), reports what was
  * there (unless old is NULL). Signals that are not ours go to it; where it is SIG_DFL or SIG_IGN
  * they are dropped, counted signal_foreign all the same. */
+/* What the kernel is to return to from the host's handlers, so that EINTR of theirs stays: not to
+ * be called. */
+PEP_SIGNAL_SAFE void pep_cpu_host_restorer(void);
 PEP_SIGNAL_SAFE void pep_cpu_host_action(const struct pep_ksigaction *set,
                                          struct pep_ksigaction *old);
 
