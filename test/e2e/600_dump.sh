@@ -1,0 +1,94 @@
+#!/bin/sh
+# A thread dump arrives in time whatever state the program is in, and wakes nobody who waits.
+# timeout 240
+# shellcheck source=test/e2e/lib.sh
+. "$(dirname "$0")/lib.sh"
+needs gcc
+
+# trouble WHAT...: a host in that state.
+trouble() {
+    host "$PROGS/dump_hosts" "$@"
+    within 60 grep -q ready "$TMP/host.out" || not_ok "$*: the program is ready"
+}
+
+# dump FILE: the dump as text, with the milliseconds it took in TOOK.
+dump() {
+    before=$(now_ms)
+    curl -s --max-time 20 -o "$1" "$URL/debug/pprof/threads?debug=2" || : >"$1"
+    TOOK=$(($(now_ms) - before))
+}
+
+# in_time WHAT: half a second for those that must answer, and what else the machine was busy with.
+in_time() {
+    within_range "$1: ms until the answer" "$TOOK" 0 5000
+}
+
+# of NAME FILE: the text of the threads that have it as their name.
+of() {
+    awk -v RS= -v name="[thread $1]" 'index($0, name)' "$2"
+}
+
+trouble malloc
+dump "$TMP/malloc.txt"
+in_time "a thread holds libc's arena lock"
+matches "it is seen in malloc or free" "$(of allocates "$TMP/malloc.txt")" 'on_signal'
+matches "and who waits for it" "$(of probes "$TMP/malloc.txt")" 'malloc|calloc|free'
+host_stop -KILL
+
+printf '#include <unistd.h>\n__attribute__((constructor)) static void stay(void) { for (;;) pause(); }\n' \
+    >"$TMP/stay.c"
+gcc -shared -fPIC -o "$TMP/stay.so" "$TMP/stay.c"
+trouble loader "$TMP/stay.so"
+dump "$TMP/loader.txt"
+in_time "a constructor never returns to dlopen"
+matches "it is seen there" "$(of loads "$TMP/loader.txt")" 'stay'
+matches "with dlopen above it" "$(of loads "$TMP/loader.txt")" 'dlopen'
+host_stop -KILL
+
+trouble masked
+dump "$TMP/masked.txt"
+in_time "every thread blocks all signals"
+is "those that wait are read" "$(of waits "$TMP/masked.txt" | grep -c 'wait_masked')" 4
+matches "the one that runs is listed with the reason" "$(cat "$TMP/masked.txt")" 'blocks our signal'
+host_stop -KILL
+
+trouble coroutine
+dump "$TMP/coroutine.txt"
+in_time "threads are on stacks of their own making"
+matches "the waiting one is seen" "$(cat "$TMP/coroutine.txt")" 'wait_in_coroutine'
+matches "the running one is seen" "$(cat "$TMP/coroutine.txt")" 'spin_in_coroutine'
+kill -STOP "$HOST_PID"
+within 10 grep -q 'State:.*T' "/proc/$HOST_PID/status"
+kill -CONT "$HOST_PID"
+dump "$TMP/stopped.txt"
+in_time "the program was stopped and goes on"
+matches "the waiting one is seen again" "$(cat "$TMP/stopped.txt")" 'wait_in_coroutine'
+host_stop -KILL
+
+# switches: how often each thread of the host gave the processor away, but ours.
+switches() {
+    for task in /proc/"$HOST_PID"/task/*; do
+        case $(cat "$task/comm") in
+        profep*) ;;
+        *) grep -H ctxt_switches "$task/status" ;;
+        esac
+    done
+}
+
+trouble sleepers 50 0
+dump "$TMP/many.txt"
+switches >"$TMP/before.txt"
+for _ in $(seq 30); do
+    curl -s -o /dev/null "$URL/debug/pprof/threads?debug=2"
+done
+switches >"$TMP/after.txt"
+check "30 dumps: no thread that waits has run" diff "$TMP/before.txt" "$TMP/after.txt"
+is "every thread is listed" "$(grep -c '^goroutine ' "$TMP/many.txt")" 51
+host_stop -KILL
+
+trouble sleepers 10000 0
+dump "$TMP/many.txt"
+is "10,000 threads are listed" "$(grep -c '^goroutine ' "$TMP/many.txt")" 10001
+within_range "and have a stack" "$(grep -c 'sleep_for_good' "$TMP/many.txt")" 9990 10001
+host_stop -KILL
+done_testing
