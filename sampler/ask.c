@@ -159,14 +159,17 @@ PEP_SIGNAL_SAFE static void answer(struct place *place, uint32_t serial,
     (void)pep_os_futex_wake((int *)(void *)&place->word, 1);
 }
 
-PEP_SIGNAL_SAFE bool pep_ask_answer(const siginfo_t *info, const ucontext_t *context) {
+PEP_SIGNAL_SAFE bool pep_ask_answer(const siginfo_t *info, const ucontext_t *context,
+                                    uint64_t *since_ns) {
     uint64_t value = (uint64_t)info->si_value.sival_ptr;
     if (info->si_code != SI_TIMER || value >> 48 != COOKIE || pep_load_acquire(&places) == NULL)
         return false;
     struct place *place = &places[value % PEP_ASK_PLACES];
     uint32_t serial = (uint32_t)(value >> 16);
-    if (change(place, serial * STATES + ASKED, WRITING))
+    if (change(place, serial * STATES + ASKED, WRITING)) {
+        *since_ns = pep_load_relaxed(&place->since_ns);
         answer(place, serial, context);
+    }
     return true;
 }
 

@@ -39,8 +39,9 @@ bool pep_ask_is_answered(int ticket);
  * handles a fault. Gives the place back in every case. */
 int pep_ask_take(int ticket, uint64_t deadline_ns, uintptr_t *pcs, int max);
 
-/* The handler: true when the signal was a question, and answers it. */
-PEP_SIGNAL_SAFE bool pep_ask_answer(const siginfo_t *info, const ucontext_t *context);
+/* The handler: true when the signal was a question, and answers it. *since_ns: as it was sent. */
+PEP_SIGNAL_SAFE bool pep_ask_answer(const siginfo_t *info, const ucontext_t *context,
+                                    uint64_t *since_ns);
 /* A forked child: nobody waits for answers. */
 void pep_ask_after_fork_child(void);
 

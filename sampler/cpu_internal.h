@@ -131,8 +131,12 @@ PEP_HOOK_SAFE bool pep_cpu_is_for_timer(struct pep_thread *thread);
 PEP_SIGNAL_SAFE int pep_cpu_walk(const ucontext_t *context, const struct pep_stack_range *stack,
                                  uintptr_t *pcs);
 
-/* cpu_restart.c: a call that returned EINTR for our signal is made again. */
-PEP_SIGNAL_SAFE void pep_cpu_restart_call(ucontext_t *context);
+/* cpu_restart.c: a call that returned EINTR for our signal is made again; true when there was one.
+ */
+PEP_SIGNAL_SAFE bool pep_cpu_restart_call(ucontext_t *context);
+/* ask_shorten.c: that call waits only for what is left of its time, since it waits since since_ns
+ * (CLOCK_MONOTONIC). */
+PEP_SIGNAL_SAFE void pep_ask_shorten(ucontext_t *context, uint64_t since_ns);
 
 /* cpu_entry_x86_64.c */
 struct pep_cpu_job;

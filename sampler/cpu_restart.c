@@ -143,17 +143,18 @@ PEP_SIGNAL_SAFE static bool is_repeatable(long nr, long first) {
     }
 }
 
-PEP_SIGNAL_SAFE void pep_cpu_restart_call(ucontext_t *context) {
+PEP_SIGNAL_SAFE bool pep_cpu_restart_call(ucontext_t *context) {
     greg_t *registers = context->uc_mcontext.gregs;
     if (registers[REG_RAX] != -EINTR)
-        return;
+        return false;
     /* syscall leaves its return address in rcx. */
     if (registers[REG_RCX] != registers[REG_RIP])
-        return;
+        return false;
     long nr = call_before((uintptr_t)registers[REG_RIP]);
     if (nr < 0 || !is_repeatable(nr, (long)registers[REG_RDI]))
-        return;
+        return false;
     registers[REG_RAX] = nr;
     registers[REG_RIP] -= 2;
     PEP_COUNT(calls_restarted, 1);
+    return true;
 }

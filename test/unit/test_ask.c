@@ -3,12 +3,14 @@
  * LDFLAGS: -Wl,--wrap=pep_unwind
  */
 #include <errno.h>
+#include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -166,6 +168,79 @@ static void a_wait_that_was_asked_goes_on(void **state) {
     assert_int_equal(poll_result, POLLIN);
 }
 
+/* Each waits for as long as the machine runs already and a second: when it is told that it waits
+ * since then, a second is left. */
+static struct timespec limit;
+static int is_over;
+
+static int wait_poll(void) {
+    return poll(NULL, 0, (int)limit.tv_sec * 1000) == 0;
+}
+
+static int wait_epoll(void) {
+    struct epoll_event event;
+    return epoll_wait(epoll_create1(0), &event, 1, (int)limit.tv_sec * 1000) == 0;
+}
+
+static int wait_ppoll(void) {
+    struct timespec rest = {1, 0}; /* the kernel itself shortens this one */
+    return ppoll(NULL, 0, &rest, NULL) == 0;
+}
+
+static int wait_nanosleep(void) {
+    return nanosleep(&limit, NULL) == 0;
+}
+
+static int wait_sleep(void) {
+    struct timespec rest = {1, 0}; /* and this one, where it is told to write it */
+    return nanosleep(&rest, &rest) == 0;
+}
+
+/* libc's syscall() leaves no trace of the call's number; other libraries have it in their code. */
+static int wait_futex(void) {
+    static int word;
+    register const struct timespec *time __asm__("r10") = &limit;
+    long result;
+    __asm__ volatile("mov $202, %%eax\n\tsyscall"
+                     : "=a"(result)
+                     : "D"(&word), "S"((long)FUTEX_WAIT), "d"(0l), "r"(time)
+                     : "rcx", "r11", "memory");
+    return result == -ETIMEDOUT;
+}
+
+static int wait_signal(void) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR2);
+    return sigtimedwait(&set, NULL, &limit) < 0 && errno == EAGAIN;
+}
+
+static int (*const waits[])(void) = {wait_poll,  wait_epoll, wait_ppoll, wait_nanosleep,
+                                     wait_sleep, wait_futex, wait_signal};
+
+static void *wait_long(void *argument) {
+    int (*wait)(void) = *(int (*const *)(void))argument;
+    int result = wait();
+    pep_store_release(&is_over, result ? 1 : -1);
+    return NULL;
+}
+
+static void a_wait_of_limited_time_ends_in_time(void **state) {
+    (void)state;
+    for (size_t i = 0; i < PEP_COUNT_OF(waits); i++) {
+        limit.tv_sec = (time_t)(pep_os_clock_ns(CLOCK_MONOTONIC) / 1000000000) + 1;
+        is_over = 0;
+        int tid = waiter_run(wait_long, (void *)(uintptr_t)&waits[i]);
+        pep_thread_adopt(tid);
+        waiter_await(tid, 'S');
+        int ticket = pep_ask_send_since(tid, 1);
+        assert_true(pep_ask_take(ticket, deadline(), pcs, PEP_UNWIND_DEPTH_MAX) > 0);
+        while (pep_load_acquire(&is_over) == 0)
+            usleep(1000);
+        assert_int_equal(is_over, 1);
+    }
+}
+
 static void what_cannot_be_asked_is_told(void **state) {
     (void)state;
     int tid = waiter_spin();
@@ -202,13 +277,14 @@ static void a_host_with_our_signal_is_not_asked(void **state) {
 static void other_values_are_not_answers(void **state) {
     (void)state;
     siginfo_t info = {.si_code = SI_TIMER};
+    uint64_t since_ns = 0;
     info.si_value.sival_ptr = &info;
-    assert_false(pep_ask_answer(&info, NULL));
+    assert_false(pep_ask_answer(&info, NULL, &since_ns));
     info.si_code = SI_QUEUE;
     info.si_value.sival_ptr = (void *)(0x70f6ull << 48);
-    assert_false(pep_ask_answer(&info, NULL));
+    assert_false(pep_ask_answer(&info, NULL, &since_ns));
     info.si_code = SI_TIMER; /* ours, and nobody waits for it */
-    assert_true(pep_ask_answer(&info, NULL));
+    assert_true(pep_ask_answer(&info, NULL, &since_ns));
 }
 
 static void a_forked_child_has_every_place(void **state) {
@@ -251,6 +327,7 @@ int main(void) {
         cmocka_unit_test_teardown(who_leaves_during_the_answer_gets_the_place_back_later,
                                   end_spinning),
         cmocka_unit_test_teardown(a_wait_that_was_asked_goes_on, end_spinning),
+        cmocka_unit_test_teardown(a_wait_of_limited_time_ends_in_time, end_spinning),
         cmocka_unit_test_teardown(what_cannot_be_asked_is_told, end_spinning),
         cmocka_unit_test_teardown(a_host_with_our_signal_is_not_asked, end_spinning),
         cmocka_unit_test_teardown(other_values_are_not_answers, end_spinning),
