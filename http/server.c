@@ -31,6 +31,7 @@
 #define SETTLE_NS \
     2000000ull /* a program that ends sooner pays for a thread, not for a listener \
                 */
+#define NEW_USER_NS 1000000000ull /* a user that stays so long is the new one */
 /* Without a free descriptor accept(2) leaves the client in the queue and poll(2) returns at once;
  * so it is with a filter of system calls. This pause is what keeps the loop from spinning. */
 #define STARVED_NS 100000000ull
@@ -64,9 +65,12 @@ static bool is_stopping(void) {
     return pep_load_acquire(&server.is_stopping) != 0;
 }
 
-/* Ends early when the server is to stop. */
+/* Until the end or for so long, through all signals: libc sends some when the program changes its
+ * user, which is just what the first pause is there to wait for. */
 static void pause_ns(uint64_t ns) {
-    pep_os_futex_wait(&server.is_stopping, 0, ns);
+    uint64_t deadline_ns = pep_os_clock_ns(CLOCK_MONOTONIC) + ns, now_ns;
+    while (!is_stopping() && (now_ns = pep_os_clock_ns(CLOCK_MONOTONIC)) < deadline_ns)
+        pep_os_futex_wait(&server.is_stopping, 0, deadline_ns - now_ns);
 }
 
 static void publish(void) {
@@ -140,6 +144,22 @@ static void keep_listener(void) {
     }
 }
 
+/* What was opened and published as one user is not served as another. A program that gives up its
+ * user does so once, and libc's signal that takes our threads along ended our wait: the listener is
+ * opened again as the new user, unless the program goes to and fro. */
+static void follow_user(void) {
+    uid_t user = geteuid();
+    if (user == server.euid)
+        return;
+    pause_ns(NEW_USER_NS);
+    if (is_stopping() || geteuid() != user)
+        return;
+    pep_runfile_remove(&server.runfile);
+    pep_fd_drop(&server.listener);
+    pep_fd_drop(&server.spare);
+    open_until_done();
+}
+
 /* Anything but these stays as it is, and poll(2) would return at once. */
 static bool is_passing(int error) {
     return error == EAGAIN || error == EINTR || error == ECONNABORTED;
@@ -179,6 +199,8 @@ static void accept_forever(void) {
         if (count < 0) {
             if (count != -EINTR)
                 pause_ns(STARVED_NS);
+            else
+                follow_user();
             continue;
         }
         if (!is_stopping())

@@ -2,7 +2,7 @@
 # Threads that change their own rights, and filters that kill: status and output are the bare ones.
 # shellcheck source=test/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
-needs gcc
+needs gcc curl jq /usr/bin/python3
 
 same() {
     what=$1
@@ -102,4 +102,23 @@ same "another user" setpriv --reuid 65534 --clear-groups id
 same "fewer rights" setpriv --bounding-set -all --inh-caps -all id -u
 same "another user with a right" setpriv --reuid 65534 --regid 65534 --clear-groups \
     --inh-caps +net_raw --ambient-caps +net_raw sh -c 'grep ^Cap /proc/self/status'
+
+# A program that gives up its user after it was served as the old one is served as the new one.
+mkfifo "$TMP/go"
+host sh -c "exec /usr/bin/python3 -c 'import os, sys, time
+open(sys.argv[1]).read()
+os.setuid(65534)
+time.sleep(60)' '$TMP/go'"
+is "served as root" "$(curl -s "$URL/healthz")" ok
+: >"$TMP/go"
+is_nobody() {
+    grep -q '^Uid:.65534' "/proc/$HOST_PID/status"
+}
+new_file=/tmp/profep-65534/$HOST_PID.json
+check "it became another user" within 5 is_nobody
+check "and published itself as that" within 10 test -s "$new_file"
+is "and is served as that" \
+    "$(curl -s "http://$(jq -er '.[0].targets[0]' "$new_file")/debug/pprof/cmdline" |
+        tr '\0' '\n' | head -n 1)" /usr/bin/python3
+host_stop -TERM
 done_testing
