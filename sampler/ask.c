@@ -15,6 +15,7 @@
  * timers, no canonical address. */
 #define COOKIE 0x70f6ull
 #define STATES 8u
+#define CALLS 512 /* numbers of system calls are below */
 
 enum state {
     FREE = 0,
@@ -29,6 +30,9 @@ struct place {
     uint32_t word;
     int result;
     uint64_t since_ns; /* the thread waits since then; 0: it runs */
+    long call;         /* that it waited in; -1: none, or not known */
+    uint64_t arguments[6];
+    uintptr_t sp, pc;
     uintptr_t pcs[PEP_UNWIND_DEPTH_MAX];
 };
 
@@ -147,10 +151,26 @@ int pep_ask_take(int ticket, uint64_t deadline_ns, uintptr_t *pcs, int max) {
     return count;
 }
 
+/* A call that will be made again has its number in RAX, and its instruction comes next. */
+PEP_SIGNAL_SAFE static void note_call(struct place *place, const ucontext_t *context) {
+    const greg_t *registers = context->uc_mcontext.gregs;
+    static const int order[6] = {REG_RDI, REG_RSI, REG_RDX, REG_R10, REG_R8, REG_R9};
+    uint8_t code[2];
+    place->pc = (uintptr_t)registers[REG_RIP];
+    place->sp = (uintptr_t)registers[REG_RSP];
+    place->call = -1;
+    if (pep_os_peek(code, place->pc, sizeof code) == (long)sizeof code && code[0] == 0x0f &&
+        code[1] == 0x05 && registers[REG_RAX] >= 0 && registers[REG_RAX] < CALLS)
+        place->call = registers[REG_RAX];
+    for (int i = 0; i < 6; i++)
+        place->arguments[i] = (uint64_t)registers[order[i]];
+}
+
 PEP_SIGNAL_SAFE static void answer(struct place *place, uint32_t serial,
                                    const ucontext_t *context) {
     const struct pep_thread *thread = pep_thread_self();
     const struct pep_stack_range unknown = {0, 0};
+    note_call(place, context);
     place->result = pep_cpu_walk(context, thread != NULL ? &thread->stack : &unknown, place->pcs);
     if (!change(place, serial * STATES + WRITING, ANSWERED)) {
         (void)change(place, serial * STATES + LEFT, FREE);
@@ -159,17 +179,31 @@ PEP_SIGNAL_SAFE static void answer(struct place *place, uint32_t serial,
     (void)pep_os_futex_wake((int *)(void *)&place->word, 1);
 }
 
-PEP_SIGNAL_SAFE bool pep_ask_answer(const siginfo_t *info, const ucontext_t *context,
-                                    uint64_t *since_ns) {
+PEP_SIGNAL_SAFE bool pep_ask_answer(const siginfo_t *info, ucontext_t *context) {
     uint64_t value = (uint64_t)info->si_value.sival_ptr;
     if (info->si_code != SI_TIMER || value >> 48 != COOKIE || pep_load_acquire(&places) == NULL)
         return false;
     struct place *place = &places[value % PEP_ASK_PLACES];
     uint32_t serial = (uint32_t)(value >> 16);
-    if (change(place, serial * STATES + ASKED, WRITING)) {
-        *since_ns = pep_load_relaxed(&place->since_ns);
+    bool is_wanted = change(place, serial * STATES + ASKED, WRITING);
+    uint64_t since_ns = is_wanted ? pep_load_relaxed(&place->since_ns) : 0;
+    bool is_again = pep_cpu_restart_call(context);
+    if (is_wanted)
         answer(place, serial, context);
-    }
+    if (is_again && since_ns != 0)
+        pep_ask_shorten(context, since_ns);
+    return true;
+}
+
+bool pep_ask_call_of(int ticket, struct pep_look *look) {
+    const struct place *place = &places[ticket];
+    if (!pep_ask_is_answered(ticket) || place->since_ns == 0 || place->call < 0)
+        return false;
+    look->call = place->call;
+    look->sp = place->sp;
+    look->pc = place->pc;
+    for (int i = 0; i < 6; i++)
+        look->arguments[i] = place->arguments[i];
     return true;
 }
 

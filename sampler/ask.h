@@ -18,6 +18,7 @@
 #include <stdint.h>
 #include <ucontext.h>
 
+#include "sampler/look.h"
 #include "sampler/rt/attrs.h"
 #include "sampler/unwind.h"
 
@@ -39,9 +40,14 @@ bool pep_ask_is_answered(int ticket);
  * handles a fault. Gives the place back in every case. */
 int pep_ask_take(int ticket, uint64_t deadline_ns, uintptr_t *pcs, int max);
 
-/* The handler: true when the signal was a question, and answers it. *since_ns: as it was sent. */
-PEP_SIGNAL_SAFE bool pep_ask_answer(const siginfo_t *info, const ucontext_t *context,
-                                    uint64_t *since_ns);
+/* Of an answer that is there, before it is taken: the system call that the thread was found in, if
+ * it was sent with since_ns: call, arguments, sp and pc as in a look. False: in none, or unknown.
+ */
+bool pep_ask_call_of(int ticket, struct pep_look *look);
+
+/* The handler: true when the signal was a question. Answers it, and makes a call go on that it cut
+ * short. */
+PEP_SIGNAL_SAFE bool pep_ask_answer(const siginfo_t *info, ucontext_t *context);
 /* A forked child: nobody waits for answers. */
 void pep_ask_after_fork_child(void);
 

@@ -296,18 +296,16 @@ PEP_SIGNAL_SAFE void pep_cpu_handler(int sig, siginfo_t *info, void *context) {
     if (info->si_code == SI_TIMER && info->si_value.sival_ptr == &pep_cpu_wake_cookie)
         return; /* that the call was cut short is all there is to it */
     struct pep_thread *thread = whose(info, context, &is_ours);
-    uint64_t since_ns = 0;
-    bool is_asked = thread == NULL && !is_ours && pep_ask_answer(info, context, &since_ns);
-    if (thread == NULL && !is_ours && !is_asked) {
-        pass_on(sig, info, context);
+    if (thread == NULL && !is_ours) {
+        if (!pep_ask_answer(info, context))
+            pass_on(sig, info, context);
         return;
     }
-    if (thread == NULL && is_ours)
+    if (thread == NULL)
         PEP_COUNT(sample_stale, 1);
-    else if (thread != NULL && enter(thread))
+    else if (enter(thread))
         serve(thread, context);
-    if (pep_cpu_restart_call(context) && since_ns != 0)
-        pep_ask_shorten(context, since_ns);
+    pep_cpu_restart_call(context);
 }
 
 static void fill(struct pep_ksigaction *action) {

@@ -116,6 +116,7 @@ static bool ask(struct reading *reading, struct question *question) {
         return true;
     bool is_waiting = look->kind == PEP_LOOK_REFUSED && look->state != 'R';
     uint64_t since = is_waiting ? pep_look_since(reading->work->looker, look) : 0;
+    reading->work->dump->tasks[index].waited_ns = since; /* pep_dump_explain makes it a time */
     int ticket = pep_ask_send_since(look->tid, since);
     bool is_full = ticket == -EBUSY || ticket == -EAGAIN;
     if (is_full && reading->sent > reading->first)
@@ -170,7 +171,10 @@ static void look_again(struct reading *reading, struct question *question, bool 
 
 static void collect_one(struct reading *reading, struct question *question, uint64_t now) {
     bool is_end = now >= reading->end_ns;
+    struct pep_look *look = &reading->work->looks[question->index];
     if (question->ticket != TICKET_NONE && pep_ask_is_answered(question->ticket)) {
+        if (pep_ask_call_of(question->ticket, look))
+            look->kind = PEP_LOOK_WAITS; /* as if it could have been read */
         took(reading, question,
              pep_ask_take(question->ticket, 0, reading->pcs, PEP_UNWIND_DEPTH_MAX));
     } else if (is_end || now - question->sent_ns > (uint64_t)PATIENCE_NS << question->looks) {

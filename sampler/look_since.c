@@ -134,7 +134,7 @@ static void calibrate(struct pep_looker *looker) {
 }
 
 uint64_t pep_look_since(struct pep_looker *looker, const struct pep_look *look) {
-    if (look->kind != PEP_LOOK_WAITS && look->kind != PEP_LOOK_STOPPED)
+    if (look->kind == PEP_LOOK_RUNS || look->kind == PEP_LOOK_GONE)
         return 0;
     if (!looker->is_calibrated)
         calibrate(looker);

@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -264,6 +265,24 @@ static void on_plain(int sig) {
     (void)sig;
 }
 
+static void the_call_of_who_waits_is_told(void **state) {
+    (void)state;
+    struct pep_look look;
+    int tid = waiter_start(&waiter_kinds[0]);
+    int ticket = pep_ask_send_since(tid, pep_os_clock_ns(CLOCK_MONOTONIC));
+    while (!pep_ask_is_answered(ticket))
+        usleep(1000);
+    assert_true(pep_ask_call_of(ticket, &look));
+    assert_int_equal(look.call, SYS_poll);
+    assert_int_equal((int)look.arguments[2], -1);
+    assert_true(pep_ask_take(ticket, 1, pcs, PEP_UNWIND_DEPTH_MAX) > 0);
+    ticket = pep_ask_send(waiter_spin());
+    while (!pep_ask_is_answered(ticket))
+        usleep(1000);
+    assert_false(pep_ask_call_of(ticket, &look));
+    assert_true(pep_ask_take(ticket, 1, pcs, PEP_UNWIND_DEPTH_MAX) > 0);
+}
+
 static void a_host_with_our_signal_is_not_asked(void **state) {
     (void)state;
     struct sigaction taken = {.sa_handler = on_plain}, old;
@@ -277,14 +296,15 @@ static void a_host_with_our_signal_is_not_asked(void **state) {
 static void other_values_are_not_answers(void **state) {
     (void)state;
     siginfo_t info = {.si_code = SI_TIMER};
-    uint64_t since_ns = 0;
+    ucontext_t context;
+    memset(&context, 0, sizeof context);
     info.si_value.sival_ptr = &info;
-    assert_false(pep_ask_answer(&info, NULL, &since_ns));
+    assert_false(pep_ask_answer(&info, &context));
     info.si_code = SI_QUEUE;
     info.si_value.sival_ptr = (void *)(0x70f6ull << 48);
-    assert_false(pep_ask_answer(&info, NULL, &since_ns));
+    assert_false(pep_ask_answer(&info, &context));
     info.si_code = SI_TIMER; /* ours, and nobody waits for it */
-    assert_true(pep_ask_answer(&info, NULL, &since_ns));
+    assert_true(pep_ask_answer(&info, &context));
 }
 
 static void a_forked_child_has_every_place(void **state) {
@@ -329,6 +349,7 @@ int main(void) {
         cmocka_unit_test_teardown(a_wait_that_was_asked_goes_on, end_spinning),
         cmocka_unit_test_teardown(a_wait_of_limited_time_ends_in_time, end_spinning),
         cmocka_unit_test_teardown(what_cannot_be_asked_is_told, end_spinning),
+        cmocka_unit_test_teardown(the_call_of_who_waits_is_told, end_spinning),
         cmocka_unit_test_teardown(a_host_with_our_signal_is_not_asked, end_spinning),
         cmocka_unit_test_teardown(other_values_are_not_answers, end_spinning),
         cmocka_unit_test_teardown(a_forked_child_has_every_place, end_spinning),

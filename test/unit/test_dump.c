@@ -279,6 +279,8 @@ static void who_cannot_be_looked_at_is_asked(void **state) {
     refused_file = "syscall";
     const struct pep_dump *dump = take();
     assert_null(task_of(dump, tid)->note);
+    assert_string_equal(task_of(dump, tid)->doing, "select");
+    assert_string_equal(task_of(dump, tid)->call, "poll");
     assert_true(waiter_is_whole(&waiter_kinds[0], sample_of(dump, tid)->pcs,
                                 (int)sample_of(dump, tid)->pc_count));
     waiter_await(tid, 'S'); /* and waits on */
