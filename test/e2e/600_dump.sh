@@ -86,6 +86,29 @@ check "30 dumps: no thread that waits has run" diff "$TMP/before.txt" "$TMP/afte
 is "every thread is listed" "$(grep -c '^goroutine ' "$TMP/many.txt")" 51
 host_stop -KILL
 
+polls_are_seen() {
+    dump "$TMP/nobody.txt"
+    of polls "$TMP/nobody.txt" | grep -q poll_for_a_while
+}
+
+# Registers of a process that gave up root cannot be read: its threads are asked.
+if [ "$(id -u)" = 0 ]; then
+    port=$(free_port)
+    host_start PROFEP_LISTEN="127.0.0.1:$port" "$PROGS/dump_hosts" nobody
+    URL=http://127.0.0.1:$port
+    check "a program that gave up root serves" within 10 answers "$URL/healthz"
+    within 10 grep -q ready "$TMP/host.out"
+    # The listener is another one after the change.
+    check "what waits is seen all the same" within 10 polls_are_seen
+    matches "and in which call" "$(of polls "$TMP/nobody.txt")" '^goroutine [0-9]+ \[select'
+    until grep -q 'ten waits' "$TMP/host.out" || [ "$(now_ms)" -gt $((before + 60000)) ]; do
+        curl -s -o /dev/null "$URL/debug/pprof/threads?debug=2"
+    done
+    matches "waits end in time, dump after dump" "$(cat "$TMP/host.out")" 'ten waits'
+    is "and none is cut short" "$(grep -c interrupted "$TMP/host.out")" 0
+    host_stop -KILL
+fi
+
 trouble sleepers 10000 0
 dump "$TMP/many.txt"
 is "10,000 threads are listed" "$(grep -c '^goroutine ' "$TMP/many.txt")" 10001

@@ -3,7 +3,8 @@
  *
  * Model:   says "ready" when the trouble is there, then stays. WHAT is malloc (a thread holds the
  *          lock of libc's only arena for good), loader FILE (a constructor that never returns),
- *          masked (every thread blocks all signals past libc), coroutine, sleepers N SPINNERS.
+ *          masked (every thread blocks all signals past libc), coroutine, nobody (gives up root),
+ *          sleepers N SPINNERS.
  * Writers: -
  * Readers: test/e2e/600_dump.sh
  * Memory:  -
@@ -11,6 +12,7 @@
  */
 #include <dlfcn.h>
 #include <malloc.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
@@ -170,6 +172,21 @@ static void *wait_on_other_stack(void *unused) {
     return unused;
 }
 
+/* -- nobody --------------------------------------------------------------------------------- */
+
+/* Each wait ends with its time, whoever looks at it meanwhile. */
+static void *poll_for_a_while(void *unused) {
+    name("polls");
+    for (int i = 0;; i++) {
+        int result = poll(NULL, 0, 300);
+        if (result < 0)
+            (void)!write(1, "interrupted\n", 12);
+        else if (i % 10 == 9)
+            (void)!write(1, "ten waits\n", 10);
+    }
+    return unused;
+}
+
 /* -- many ----------------------------------------------------------------------------------- */
 
 static void *sleep_for_good(void *unused) {
@@ -202,6 +219,11 @@ int main(int argc, char **argv) {
         start(wait_on_other_stack, NULL);
         start(switch_stacks, (void *)spin_in_coroutine);
         nap(100);
+    } else if (strcmp(what, "nobody") == 0) {
+        if (setgid(65534) != 0 || setuid(65534) != 0)
+            return 1;
+        start(poll_for_a_while, NULL);
+        start(sleep_for_good, NULL);
     } else if (strcmp(what, "sleepers") == 0 && argc > 3) {
         int spinners = atoi(argv[3]);
         for (int i = 0; i < atoi(argv[2]); i++)
