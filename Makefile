@@ -7,6 +7,7 @@ BINDIR   ?= $(PREFIX)/bin
 LIBDIR   ?= $(PREFIX)/lib
 MANDIR   ?= $(PREFIX)/share/man
 DOCDIR   ?= $(PREFIX)/share/doc/profep
+SHAREDIR ?= $(PREFIX)/share
 OBJCOPY  ?= objcopy
 STRIP    ?= strip
 ifeq ($(origin CC),default)
@@ -276,11 +277,13 @@ $(O)/test/fuzz/%: test/fuzz/%.c $(CORE_SRC) $(GEN_PB) $(O)/gen/assets.o $(DEPS_S
 
 INSTALLED := $(SO):$(LIBDIR)/libprofep.so:644 \
     $(foreach f,$(wildcard scripts/profep-run scripts/profep),$(f):$(BINDIR)/$(notdir $(f)):755) \
+    scripts/companion/doctor:$(SHAREDIR)/profep/doctor:755 \
+    scripts/companion/processes.awk:$(SHAREDIR)/profep/processes.awk:644 \
     $(foreach f,$(wildcard scripts/man/*.1),$(f):$(MANDIR)/man1/$(notdir $(f)):644) \
     $(foreach f,$(wildcard scripts/man/*.7),$(f):$(MANDIR)/man7/$(notdir $(f)):644) \
     $(foreach f,$(wildcard README.md CHANGELOG.md LICENSE NOTICE),$(f):$(DOCDIR)/$(f):644)
 
-install: all ## into PREFIX (/usr/local), below DESTDIR; BINDIR LIBDIR MANDIR DOCDIR
+install: all ## into PREFIX (/usr/local), below DESTDIR; BINDIR LIBDIR MANDIR DOCDIR SHAREDIR
 	$(Q)for item in $(INSTALLED); do IFS=:; set -- $$item; unset IFS; \
 	    printf '  INST  %s\n' "$(DESTDIR)$$2"; \
 	    install -D -m $$3 $$1 "$(DESTDIR)$$2" || exit 1; done
@@ -288,7 +291,7 @@ install: all ## into PREFIX (/usr/local), below DESTDIR; BINDIR LIBDIR MANDIR DO
 uninstall: ## removes what install put there
 	$(Q)for item in $(INSTALLED); do IFS=:; set -- $$item; unset IFS; \
 	    printf '  RM    %s\n' "$(DESTDIR)$$2"; rm -f "$(DESTDIR)$$2"; done
-	$(Q)rmdir "$(DESTDIR)$(DOCDIR)" 2>/dev/null || :
+	$(Q)rmdir "$(DESTDIR)$(DOCDIR)" "$(DESTDIR)$(SHAREDIR)/profep" 2>/dev/null || :
 
 compile_commands.json: $(CORE_SRC) $(PRELOAD_SRC) Makefile ## for editors and clang-tidy
 	$(Q){ sep='['; for file in $(CORE_SRC) $(PRELOAD_SRC); do printf '%s\n{"directory":"%s","file":"%s",' \
@@ -305,6 +308,6 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z_.-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@printf '\n  O=dir where to build (build)  V=1 whole commands  WERROR=1 warnings are errors\n'
 	@printf '  DEPS=dir libraries (build/deps)  PROFEP_DEPS_DIR=dir source packages without apt\n'
-	@printf '  CC CFLAGS LDFLAGS OPT (-O2 -g)  PREFIX DESTDIR BINDIR LIBDIR MANDIR DOCDIR\n'
+	@printf '  CC CFLAGS LDFLAGS OPT (-O2 -g)  PREFIX DESTDIR BINDIR LIBDIR MANDIR DOCDIR SHAREDIR\n'
 
 -include $(shell find $(O)/obj $(O)/gen $(O)/test -name '*.d' 2>/dev/null)

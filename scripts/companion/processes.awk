@@ -1,0 +1,68 @@
+# From `ls -ldn` of run files, the processes that live: pid, name, command, executable's name, age
+# and address, tab separated. A file must be of its process: it has the process's start, and belongs
+# to the process's owner, to root or to us. Set: me, our uid; ticks, clock ticks a second.
+
+# The text that begins behind a mark and ends with a quote; what JSON writes as \n stays so.
+function value(text, mark,    at, c, got) {
+    at = index(text, mark)
+    if (!at) return ""
+    for (at += length(mark); at <= length(text); at++) {
+        c = substr(text, at, 1)
+        if (c == "\"") break
+        if (c == "\\" && substr(text, at + 1, 1) ~ /["\\\/]/) c = substr(text, ++at, 1)
+        got = got c
+    }
+    gsub(/\302[\200-\237]|\177/, "?", got)
+    return got
+}
+
+function label(name) {
+    return value(text, "\"" name "\": \"")
+}
+
+# Sets state and start of a process. Its name may hold anything, even a new line.
+function look(pid,    file, line, all, part) {
+    file = "/proc/" pid "/stat"
+    while ((getline line < file) > 0) all = all line
+    close(file)
+    sub(/^.*\) /, "", all)
+    split(all, part, " ")
+    state = part[1]
+    start = part[20]
+}
+
+function owner(pid,    file, line, part, uid) {
+    file = "/proc/" pid "/status"
+    while ((getline line < file) > 0)
+        if (line ~ /^Uid:/) { split(line, part); uid = part[3] }
+    close(file)
+    return uid
+}
+
+function age(s) {
+    s = s < 0 ? 0 : int(s)
+    if (s < 60) return s "s"
+    if (s < 3600) return sprintf("%dm%02ds", s / 60, s % 60)
+    if (s < 86400) return sprintf("%dh%02dm", s / 3600, s % 3600 / 60)
+    return sprintf("%dd%02dh", s / 86400, s % 86400 / 3600)
+}
+
+BEGIN { getline up < "/proc/uptime"; split(up, part, " "); now = part[1] }
+
+/^-/ {
+    file = substr($0, index($0, "/"))
+    got = (getline text < file)
+    close(file)
+    pid = label("pid")
+    if (got <= 0 || pid !~ /^[0-9]+$/ || file !~ ("/" pid "\\.json$")) next
+    target = value(text, "\"targets\": [\"")
+    if (target !~ /^unix:\/./ && target !~ /^[]0-9A-Fa-f.:[]+:[0-9]+$/) next
+    look(pid)
+    if (start == "" || state ~ /[ZX]/ || start != label("__meta_profep_start_ticks"))
+        next
+    if ($3 != 0 && $3 != me && $3 != owner(pid)) next
+    exe = label("__meta_profep_exe")
+    sub(/^.*\//, "", exe)
+    printf "%s\t%s\t%s\t%s\t%s\t%s\n", pid, label("service_name"),
+        label("__meta_profep_comm"), exe, age(now - start / ticks), target
+}
