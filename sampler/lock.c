@@ -65,7 +65,10 @@ PEP_HOOK_SAFE static struct pep_lock_slot *free_note(const struct pep_thread *th
     for (uint32_t i = 0; i < NESTED; i++)
         if (mine[i].began_ns == 0)
             return &mine[i];
-    return NULL;
+    /* Handlers that deep are rarer than stacks that were given up, which do not show it. */
+    struct pep_lock_slot *older = mine[0].began_ns <= mine[1].began_ns ? &mine[0] : &mine[1];
+    (void)drop_note(older);
+    return older;
 }
 
 PEP_HOOK_SAFE void pep_lock_thread_leave(struct pep_thread *thread) {
@@ -89,18 +92,19 @@ bool pep_lock_note_of(int tid, struct pep_lock_note *to) {
     if (thread == NULL)
         return false;
     const struct pep_lock_slot *mine = notes[pep_thread_index(thread)];
-    for (uint32_t i = NESTED; i-- > 0;) {
+    to->since_ns = 0;
+    for (uint32_t i = 0; i < NESTED; i++) {
         /* acquire: pairs with the release of who wrote the note */
         uint64_t began_ns = pep_load_acquire(&mine[i].began_ns);
         struct pep_lock_slot note = mine[i];
         __atomic_thread_fence(__ATOMIC_ACQUIRE);
-        if (began_ns == 0 || note.tid != tid || pep_load_relaxed(&mine[i].began_ns) != began_ns)
+        if (began_ns <= to->since_ns || note.tid != tid ||
+            pep_load_relaxed(&mine[i].began_ns) != began_ns)
             continue;
         *to =
             (struct pep_lock_note){note.lock, (enum pep_lock_kind)note.kind, began_ns, note.frame};
-        return true;
     }
-    return false;
+    return to->since_ns != 0;
 }
 
 /* -- waiting -------------------------------------------------------------------------------- */
