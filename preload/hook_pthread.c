@@ -17,6 +17,7 @@
 
 #include "preload/init.h"
 #include "preload/real.h"
+#include "preload/real_lock.h"
 #include "sampler/birth.h"
 #include "sampler/rt/atomics.h"
 #include "sampler/rt/attrs.h"
@@ -203,6 +204,8 @@ PEP_HOOK_SAFE static uint64_t stack_bytes_of(const pthread_attr_t *attributes) {
 }
 
 PEP_HOOK_SAFE static struct block *prepare(const pthread_attr_t *attributes, void *argument) {
+    if (pep_unlikely(!pep_real_lock_is_resolved))
+        pep_real_lock_resolve();
     if (!pep_init_is_awake() || pep_thread_is_own() || pep_init_is_starting_own())
         return NULL;
     struct block *block = block_take();

@@ -47,7 +47,7 @@ void pep_real_resolve(void) {
     int saved_errno = errno;
     pep_real_malloc_resolve();
     pep_real_map_resolve();
-    pep_real_lock_resolve();
+    pep_real_lock_resolve_first();
     /* release: a hook on another thread may read one pointer while we write the next; each is
      * good by itself. */
 #define RESOLVE(result, name, parameters, arguments) \

@@ -8,6 +8,7 @@
 #include "sampler/rt/atomics.h"
 
 static PEP_TLS bool is_resolving;
+bool pep_real_lock_is_resolved;
 
 #define BOOT(name, parameters, arguments) \
     static int boot_##name parameters { \
@@ -55,6 +56,13 @@ void pep_real_lock_resolve(void) {
     PEP_REAL_LOCKS(KEEP)
     PEP_REAL_CONDS(KEEP)
 #undef KEEP
+    pep_store_release(&pep_real_lock_is_resolved, true);
     is_resolving = false;
     errno = saved_errno;
+}
+
+void pep_real_lock_resolve_first(void) {
+    void *found = dlsym(RTLD_NEXT, "sem_post");
+    if (found != NULL)
+        pep_store_release((void **)(void *)&pep_real_lock.sem_post, found);
 }

@@ -1,12 +1,14 @@
 /*
  * The real functions of locks and waiting, as real.h has the others.
  *
- * Model:   a table of pointers, each leading to a stub until the constructor has resolved it. A
- *          look-up may take locks of a library that stands before the loader's dlsym: what comes
- *          by from there, on the same thread, is answered with success and nothing is done, lock
- *          and unlock alike. What this libc lacks is looked for again when it is called.
- *          Condition variables have two versions on x86-64; ours stand for the newer (exports.map),
- *          and so its functions are asked for by that version.
+ * Model:   a table of pointers, each leading to a stub until it is resolved: with the first call of
+ *          any, or before a second thread is made, for a look-up waits for the loader's lock, whose
+ *          holder may be waiting for others. Most processes of a build are gone before. sem_post,
+ *          which signal handlers may call, is there from the start. A look-up may take locks of a
+ *          library that stands before the loader's dlsym: what comes by from there, on the same
+ *          thread, is answered with success and nothing is done, lock and unlock alike. What this
+ *          libc lacks is looked for again when it is called. Condition variables have two versions
+ *          on x86-64; ours stand for the newer (exports.map) and go on to it.
  * Writers: pep_real_lock_resolve, all to the same values.  [normal]
  * Readers: the hooks.
  * Memory:  static.
@@ -17,6 +19,7 @@
 
 #include <pthread.h>
 #include <semaphore.h>
+#include <stdbool.h>
 #include <threads.h>
 #include <time.h>
 
@@ -83,7 +86,10 @@ struct pep_real_lock {
 };
 
 extern PEP_HIDDEN struct pep_real_lock pep_real_lock;
-/* Looks all of them up; idempotent. pep_real_resolve calls it. */
+/* Looks all of them up; idempotent. errno is kept. */
 void pep_real_lock_resolve(void);
+extern PEP_HIDDEN bool pep_real_lock_is_resolved;
+/* What the constructor needs. */
+void pep_real_lock_resolve_first(void);
 
 #endif

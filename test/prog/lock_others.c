@@ -115,8 +115,10 @@ static void wait_for_it(void) {
     SAY(sem_clockwait(sem, CLOCK_MONOTONIC, &limit));
 }
 
-static void ignore(int sig) {
-    (void)sig;
+static volatile int signals_seen;
+
+static void count(int sig) {
+    signals_seen = signals_seen + (sig == SIGUSR1);
 }
 
 /* What a signal does to a wait, as the host's own handler wants it. */
@@ -142,8 +144,8 @@ static void semaphores(void) {
         SAY(sem_clockwait(sem, 77, &past));
         SAY(sem_post(sem));
         SAY(sem_timedwait(sem, &wrong));
-        SAY(sem_post(sem));
         SAY(sem_wait(sem));
+        SAY(sem_trywait(sem));
         start_other(wait_for_it);
         for (int posts = 0; posts < 3; posts++) {
             await_sleep(&other.tid, SYS_futex);
@@ -151,19 +153,23 @@ static void semaphores(void) {
         }
         join_other();
         for (int flags = 0; flags <= SA_RESTART; flags += SA_RESTART) {
-            sigaction(SIGUSR1, &(struct sigaction){.sa_handler = ignore, .sa_flags = flags}, NULL);
+            sigaction(SIGUSR1, &(struct sigaction){.sa_handler = count, .sa_flags = flags}, NULL);
             start_other(interrupted);
-            await_sleep(&other.tid, SYS_futex);
-            for (int signals = 0; signals < 2; signals++) {
+            signals_seen = 0;
+            for (int signals = 1; signals <= 2; signals++) {
+                await_sleep(&other.tid, SYS_futex);
                 pthread_kill(other.thread, SIGUSR1);
-                if (flags != 0) { /* the first is restarted, the second may be */
+                if (flags != 0) { /* sem_wait is restarted, sem_timedwait may be */
                     sem_post(sem);
                     sem_post(sem);
                     break;
                 }
-                await_sleep(&other.tid, SYS_futex);
+                while (signals_seen < signals)
+                    sched_yield();
             }
             pthread_join(other.thread, NULL);
+            while (sem_trywait(sem) == 0)
+                continue;
             if (flags == 0)
                 tell(&other.aside);
         }
@@ -176,17 +182,17 @@ static void semaphores(void) {
 
 static pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-static int is_ready;
+static int asked, answered; /* how often the thread waited, and was let go */
 
 static void wait_until_ready(void) {
     struct timespec limit = from_now(CLOCK_REALTIME, 60000);
     pthread_mutex_lock(&mutex);
-    while (is_ready == 0)
+    for (asked = 1; answered < 1;)
         SAY(pthread_cond_wait(&cond, &mutex));
-    while (is_ready == 1)
+    for (asked = 2; answered < 2;)
         SAY(pthread_cond_timedwait(&cond, &mutex, &limit));
     limit = from_now(CLOCK_MONOTONIC, 60000);
-    while (is_ready == 2)
+    for (asked = 3; answered < 3;)
         SAY(pthread_cond_clockwait(&cond, &mutex, CLOCK_MONOTONIC, &limit));
     pthread_mutex_unlock(&mutex);
 }
@@ -205,9 +211,13 @@ static void conds(void) {
     pthread_mutex_unlock(&mutex);
     start_other(wait_until_ready);
     for (int round = 1; round <= 3; round++) {
-        await_sleep(&other.tid, SYS_futex);
         pthread_mutex_lock(&mutex);
-        is_ready = round;
+        while (asked < round) { /* who asked and has let the mutex go waits */
+            pthread_mutex_unlock(&mutex);
+            sched_yield();
+            pthread_mutex_lock(&mutex);
+        }
+        answered = round;
         SAY(round == 2 ? pthread_cond_broadcast(&cond) : pthread_cond_signal(&cond));
         pthread_mutex_unlock(&mutex);
     }
@@ -221,9 +231,9 @@ static mtx_t mtx;
 static void wait_c11(void) {
     struct timespec limit = from_now(CLOCK_REALTIME, 60000);
     mtx_lock(&mtx);
-    while (is_ready == 3)
+    for (asked = 4; answered < 4;)
         SAY(cnd_wait(&cnd, &mtx));
-    while (is_ready == 4)
+    for (asked = 5; answered < 5;)
         SAY(cnd_timedwait(&cnd, &mtx, &limit));
     mtx_unlock(&mtx);
 }
@@ -239,9 +249,13 @@ static void conds_c11(void) {
     mtx_unlock(&mtx);
     start_other(wait_c11);
     for (int round = 4; round <= 5; round++) {
-        await_sleep(&other.tid, SYS_futex);
         mtx_lock(&mtx);
-        is_ready = round;
+        while (asked < round) {
+            mtx_unlock(&mtx);
+            sched_yield();
+            mtx_lock(&mtx);
+        }
+        answered = round;
         SAY(round == 4 ? cnd_signal(&cnd) : cnd_broadcast(&cnd));
         mtx_unlock(&mtx);
     }
