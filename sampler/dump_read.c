@@ -12,8 +12,6 @@
  */
 #include <errno.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
 
 #include "sampler/ask.h"
 #include "sampler/cpu.h"
@@ -28,7 +26,6 @@
 #define EXTRA_TIMES 5         /* to this many times of it at most */
 #define LOOKS_MAX 3           /* again, at a thread that cannot be asked */
 #define TICKET_NONE (-1)      /* not asked: blocks our signal */
-#define PRIORITY (-10)        /* the niceness of who waits for hundreds of threads that compute */
 
 static const char blocks_signal[] = "blocks our signal";
 static const char no_answer[] = "did not answer in time";
@@ -240,15 +237,6 @@ static void name_all(struct pep_dump_work *work) {
     }
 }
 
-/* Among 250 threads a processor that compute, the milliseconds that questions take would take
- * seconds. Only for our own thread, and only where the system lets us. The niceness before. */
-static int raise_priority(void) {
-    int before = 20 - (int)pep_os_call6(SYS_getpriority, PRIO_PROCESS, 0, 0, 0, 0, 0);
-    if (before > PRIORITY)
-        pep_os_call6(SYS_setpriority, PRIO_PROCESS, 0, PRIORITY, 0, 0, 0);
-    return before;
-}
-
 void pep_dump_read(struct pep_dump_work *work) {
     struct reading *reading = pep_arena_alloc(work->arena, sizeof *reading);
     if (reading == NULL)
@@ -258,10 +246,7 @@ void pep_dump_read(struct pep_dump_work *work) {
         pep_arena_array(work->arena, work->dump->task_count, sizeof *reading->questions);
     if (reading->questions == NULL)
         return;
-    int priority = raise_priority();
     look_at_all(reading);
     wait_for_answers(reading);
-    if (priority > PRIORITY)
-        pep_os_call6(SYS_setpriority, PRIO_PROCESS, 0, priority, 0, 0, 0);
     name_all(work);
 }
