@@ -30,6 +30,8 @@ struct pep_threads_job {
 void pep_encode_threads_text(const struct pep_threads_job *job);
 /* Julia's backtraces of all tasks: a thread of ours is a thread with one task there. */
 void pep_encode_threads_julia(const struct pep_threads_job *job);
+/* The same stacks alone, the main thread's last, each below a line that says whose it is. */
+void pep_encode_threads_peek(const struct pep_threads_job *job);
 /* A page for a person, one self-contained HTML document. */
 void pep_encode_threads_html(const struct pep_threads_job *job);
 

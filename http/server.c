@@ -13,6 +13,7 @@
 #include "encoder/symbolize.h"
 #include "http/connection.h"
 #include "http/listen.h"
+#include "http/peek.h"
 #include "http/routes.h"
 #include "http/runfile.h"
 #include "sampler/cpu.h"
@@ -69,8 +70,10 @@ static bool is_stopping(void) {
  * user, which is just what the first pause is there to wait for. */
 static void pause_ns(uint64_t ns) {
     uint64_t deadline_ns = pep_os_clock_ns(CLOCK_MONOTONIC) + ns, now_ns;
-    while (!is_stopping() && (now_ns = pep_os_clock_ns(CLOCK_MONOTONIC)) < deadline_ns)
+    while (!is_stopping() && (now_ns = pep_os_clock_ns(CLOCK_MONOTONIC)) < deadline_ns) {
+        pep_peek_serve();
         pep_os_futex_wait(&server.is_stopping, 0, deadline_ns - now_ns);
+    }
 }
 
 static void publish(void) {
@@ -187,11 +190,14 @@ static void accept_forever(void) {
     if (is_stopping())
         return; /* threads that nobody will ask for anything cost more than all the rest */
     pep_connections_warm();
+    pep_peek_open(&(struct pep_peek_options){.duration_ns = server.options.peek_ns,
+                                             .has_snapshot = server.options.has_peek_snapshot});
     open_until_done();
     /* Not a signalfd: the kernel wakes whoever waits for one with each signal of the process, so
      * with each sample. */
     const uint64_t mask = pep_cpu_wake_mask();
     while (!is_stopping()) {
+        pep_peek_serve();
         struct pollfd poll_fds[] = {{.fd = server.listener.number, .events = POLLIN},
                                     {.fd = server.spare.number, .events = POLLIN}};
         long count = pep_os_call6(SYS_ppoll, (long)poll_fds, PEP_COUNT_OF(poll_fds), 0, (long)&mask,
@@ -226,13 +232,12 @@ static void *run(void *argument PEP_UNUSED) {
     uint64_t delay_ns = server.options.delay_ns;
     pause_ns(delay_ns < SETTLE_NS ? SETTLE_NS : delay_ns);
     bool is_apart = !is_stopping() && server.options.is_apart && pep_table_leave();
-    if (is_apart) {
+    if (is_apart)
         pep_fd_set_apart(true);
-        be_wakeable();
-    }
+    be_wakeable();
     accept_forever();
+    pep_store_release(&server.listening_tid, 0);
     if (is_apart) {
-        pep_store_release(&server.listening_tid, 0);
         pep_connections_stop(STOP_NS - JOIN_NS);
         pep_fd_drop(&server.listener);
         pep_fd_drop(&server.spare);
@@ -255,6 +260,18 @@ static void wake_thread(void) {
     struct pep_fd *fd = pep_fd_is_ours(&server.listener) ? &server.listener : &server.spare;
     if (pep_fd_is_ours(fd))
         shutdown(fd->number, SHUT_RDWR);
+}
+
+/* The listening thread sleeps in ppoll(2), or in a pause that a signal for it does not end. */
+PEP_SIGNAL_SAFE bool pep_server_peek(int sig) {
+    enum pep_peek_answer answer = pep_peek_ask(sig, pep_os_gettid());
+    if (answer == PEP_PEEK_TAKEN) {
+        int listening = pep_load_acquire(&server.listening_tid);
+        pep_os_futex_wake(&server.is_stopping, INT_MAX);
+        if (listening != 0)
+            pep_cpu_wake(listening);
+    }
+    return answer != PEP_PEEK_NOBODY;
 }
 
 /* join alone has no deadline that a changed wall clock could not move. */
@@ -332,6 +349,7 @@ void pep_server_stop(void) {
         pep_listen_unlink(&server.where, &server.listener);
     }
     wake_thread();
+    pep_peek_stop(STOP_NS - JOIN_NS);
     pep_connections_stop(STOP_NS - JOIN_NS);
     finish_stop(deadline_ns);
 }
@@ -342,6 +360,7 @@ bool pep_server_is_stopped(void) {
 
 void pep_server_after_fork_child(void) {
     pep_connections_after_fork_child();
+    pep_peek_after_fork_child();
     pep_symbolizer_after_fork_child(); /* requests of the parent held its files */
     pep_on_allocs_after_fork_child();
     pep_on_endpoints_after_fork_child();

@@ -14,6 +14,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "sampler/rt/attrs.h"
+
 #define PEP_SERVER_CONNECTIONS_MAX 64
 
 /* Strings must outlive the server. */
@@ -28,6 +30,8 @@ struct pep_server_options {
     uint64_t delay_ns;        /* open the listener only when the process is this old */
     bool is_apart;            /* with a table of descriptors that the host cannot reach */
     const char *(*describe)(void); /* JSON object text for /debug/profep "config", or NULL */
+    uint64_t peek_ns;              /* of the profile in a peek; 0: a second */
+    bool has_peek_snapshot;
 };
 
 /* True when the text is a listen address we accept (used to check configuration). */
@@ -47,6 +51,10 @@ bool pep_server_is_stopped(void);
 /* At an exit that runs no destructor, perhaps in a signal handler: the run file and the socket's
  * file are removed, nothing is waited for. */
 void pep_server_unpublish(void);
+/* In the handler of sig, on one of the host's threads: a report goes to the host's standard error,
+ * unless one runs or we are about to end. False: there is nobody to write it, and never was in this
+ * process. */
+PEP_SIGNAL_SAFE bool pep_server_peek(int sig);
 /* In a forked child: the listener is the parent's; closes our copies (verified to be ours) and
  * forgets all state, so that pep_server_start can be called. */
 void pep_server_after_fork_child(void);

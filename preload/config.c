@@ -1,13 +1,15 @@
 #include "preload/config.h"
 
+#include <signal.h>
 #include <stdbool.h>
 #include <string.h>
+#include <strings.h>
 
 #include "http/server.h"
 #include "sampler/rt/attrs.h"
 #include "sampler/rt/log.h"
 
-enum kind { TEXT, NUMBER, CHOICE };
+enum kind { TEXT, NUMBER, CHOICE, SIGNAL, SECONDS };
 
 struct setting {
     const char *name;
@@ -96,8 +98,72 @@ static bool set_choice(const struct setting *setting, const char *value) {
     return false;
 }
 
+/* What a person may send; the others are faults, job control, or cannot be handled. */
+static const struct {
+    const char *name;
+    uint32_t number;
+} signals[] = {{"USR1", SIGUSR1}, {"USR2", SIGUSR2},     {"HUP", SIGHUP},   {"QUIT", SIGQUIT},
+               {"ALRM", SIGALRM}, {"URG", SIGURG},       {"XCPU", SIGXCPU}, {"VTALRM", SIGVTALRM},
+               {"PROF", SIGPROF}, {"WINCH", SIGWINCH},   {"IO", SIGIO},     {"POLL", SIGPOLL},
+               {"PWR", SIGPWR},   {"STKFLT", SIGSTKFLT}, {"TERM", SIGTERM}, {"INT", SIGINT}};
+
+#define SIGNAL_REAL_TIME 34 /* libc keeps those below for itself */
+#define SIGNAL_MAX 64
+
+static bool set_signal(const struct setting *setting, const char *value) {
+    uint32_t *field = field_of(setting);
+    const char *end, *name = strncmp(value, "SIG", 3) == 0 ? value + 3 : value;
+    long number = parse_number(value, &end);
+    bool is_number = number >= 0 && *end == '\0';
+    if (strcmp(value, "none") == 0) {
+        *field = 0;
+        return true;
+    }
+    for (size_t i = 0; i < PEP_COUNT_OF(signals); i++) {
+        if (is_number ? number != (long)signals[i].number : strcmp(name, signals[i].name) != 0)
+            continue;
+        *field = signals[i].number;
+        return true;
+    }
+    if (!is_number || number < SIGNAL_REAL_TIME || number > SIGNAL_MAX)
+        return false;
+    *field = (uint32_t)number;
+    return true;
+}
+
+#define SECONDS_MAX 1000000
+
+/* Seconds with decimals, in nanoseconds; -1: it is none. */
+static long parse_seconds(const char *text, const char **end) {
+    long seconds = parse_number(text, end), fraction = 0, unit = 100000000;
+    if (seconds < 0 || seconds > SECONDS_MAX)
+        return -1;
+    if (**end == '.' && (*end)[1] >= '0' && (*end)[1] <= '9') {
+        const char *at = *end + 1;
+        for (; *at >= '0' && *at <= '9'; at++, unit /= 10)
+            fraction += (*at - '0') * unit;
+        *end = at;
+    }
+    return seconds * 1000000000 + fraction;
+}
+
+static bool set_seconds(const struct setting *setting, const char *value) {
+    const char *end;
+    long low = parse_seconds(setting->accepted, &end);
+    long high = parse_seconds(end + 2, &end);
+    long number = parse_seconds(value, &end);
+    if (number < low || number > high || *end != '\0')
+        return false;
+    *(uint64_t *)field_of(setting) = (uint64_t)number;
+    return true;
+}
+
 static bool set(const struct setting *setting, const char *value) {
     switch (setting->kind) {
+    case SIGNAL:
+        return set_signal(setting, value);
+    case SECONDS:
+        return set_seconds(setting, value);
     case NUMBER:
         return set_number(setting, value);
     case CHOICE:
@@ -129,6 +195,18 @@ static void load_entry(const char *entry) {
         pep_log("%.*s is not a setting of profep; ignored", (int)strcspn(entry, "="), entry);
 }
 
+/* The same wish under the name that Julia's users know. */
+static void load_julia(char *const *environment) {
+    static const char name[] = "JULIA_PROFILE_PEEK_HEAP_SNAPSHOT";
+    static const char *const words[] = {"1", "true", "yes", "on"};
+    for (char *const *entry = environment; *entry; entry++) {
+        const char *value = value_of(*entry, name, sizeof(name) - 1);
+        for (size_t i = 0; value && i < PEP_COUNT_OF(words); i++)
+            if (strcasecmp(value, words[i]) == 0)
+                pep_config.peek_snapshot = 1;
+    }
+}
+
 void pep_config_load(char *const *environment) {
     static const char prefix[] = "PROFEP_";
     texts_used = 0;
@@ -142,6 +220,7 @@ void pep_config_load(char *const *environment) {
             load_entry(*entry);
     }
     pep_log_init(pep_config.log);
+    load_julia(environment);
     for (char *const *entry = environment; *entry; entry++) {
         if (strncmp(*entry, prefix, sizeof(prefix) - 1) == 0 &&
             !value_of(*entry, "PROFEP_LOG", sizeof("PROFEP_LOG") - 1))
@@ -194,6 +273,16 @@ static void put_number(struct text *text, uint64_t number) {
         put(text, digits[--count]);
 }
 
+static void put_seconds(struct text *text, uint64_t ns) {
+    uint64_t unit = 1000000000;
+    put_number(text, ns / unit);
+    put(text, '.');
+    do {
+        unit /= 10;
+        put(text, (char)('0' + ns / unit % 10));
+    } while (ns % unit != 0);
+}
+
 static void put_choice(struct text *text, const struct setting *setting, uint32_t index) {
     const char *at = setting->accepted;
     for (; index > 0; index--)
@@ -208,6 +297,10 @@ static void put_value(struct text *text, const struct setting *setting) {
     if (setting->kind == NUMBER)
         put_number(text, setting->bytes == sizeof(uint64_t) ? *(uint64_t *)field_of(setting)
                                                             : *(uint32_t *)field_of(setting));
+    else if (setting->kind == SIGNAL)
+        put_number(text, *(uint32_t *)field_of(setting));
+    else if (setting->kind == SECONDS)
+        put_seconds(text, *(uint64_t *)field_of(setting));
     else if (setting->kind == CHOICE)
         put_choice(text, setting, *(uint32_t *)field_of(setting));
     else if (!*(const char **)field_of(setting))

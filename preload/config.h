@@ -33,6 +33,9 @@ struct pep_config {
     uint32_t live_map;
     uint32_t live_map_mib;
     uint64_t lock_rate; /* nanoseconds of waiting; 0: off */
+    uint64_t peek_ns;
+    uint32_t peek_signal; /* 0: none */
+    uint32_t peek_snapshot;
 };
 
 /* Set by the constructor that wants to be found again below: see init.c. Not a setting. */

@@ -16,6 +16,7 @@
 #include <sys/signalfd.h>
 
 #include "http/record.h"
+#include "http/server.h"
 #include "preload/init.h"
 #include "preload/real.h"
 #include "sampler/cpu.h"
@@ -151,13 +152,14 @@ PEP_EXPORT int signalfd(int fd, const sigset_t *set, int flags) {
     return pep_real.signalfd(fd, without_ours(set, &copy), flags);
 }
 
-/* -- fatal signals while a recording waits to be written ------------------------------------ */
+/* -- fatal signals while a recording waits to be written, and the one that asks for a peek -- */
 
 static const signed char fatal_signals[] = {SIGTERM, SIGINT,  SIGHUP,  SIGQUIT,  SIGPIPE, SIGALRM,
                                             SIGUSR1, SIGUSR2, SIGSEGV, SIGBUS,   SIGILL,  SIGFPE,
                                             SIGABRT, SIGTRAP, SIGSYS,  SIGXCPU,  SIGXFSZ, SIGVTALRM,
                                             SIGPROF, SIGIO,   SIGPWR,  SIGSTKFLT};
 static uint64_t guarded; /* bits of the above once the guard stands */
+static uint64_t peeked;  /* the bit of the signal that asks for a peek */
 
 /* A fault of the instruction itself comes back by returning to it. */
 PEP_SIGNAL_SAFE static bool is_fault(int n, const siginfo_t *info) {
@@ -176,39 +178,76 @@ PEP_SIGNAL_SAFE static void on_fatal(int n, siginfo_t *info, void *context) {
         (void)pep_os_tgsigqueueinfo(pep_os_getpid(), pep_os_gettid(), n, info);
 }
 
-PEP_SIGNAL_SAFE static bool is_guard(const struct sigaction *action) {
-    return (action->sa_flags & SA_SIGINFO) && action->sa_sigaction == on_fatal;
+/* A peek is asked for from outside. What the program sends itself, or set a timer for, does what it
+ * would have done. */
+PEP_SIGNAL_SAFE static bool is_from_outside(const siginfo_t *info) {
+    bool is_sent =
+        info->si_code == SI_USER || info->si_code == SI_TKILL || info->si_code == SI_QUEUE;
+    return is_sent && info->si_pid != pep_os_getpid();
 }
 
-PEP_SIGNAL_SAFE static void make_guard(struct sigaction *action) {
+PEP_SIGNAL_SAFE static void on_peek(int n, siginfo_t *info, void *context) {
+    if (is_from_outside(info) && pep_init_is_this_process() && pep_server_peek(n))
+        (void)pep_cpu_restart_call(context);
+    else
+        on_fatal(n, info, context);
+}
+
+PEP_SIGNAL_SAFE static bool is_guard(const struct sigaction *action) {
+    return (action->sa_flags & SA_SIGINFO) &&
+           (action->sa_sigaction == on_fatal || action->sa_sigaction == on_peek);
+}
+
+PEP_SIGNAL_SAFE static void make_guard(int n, struct sigaction *action) {
     pep_zero(action, sizeof(*action));
-    action->sa_sigaction = on_fatal;
+    action->sa_sigaction = (BIT(n) & peeked) ? on_peek : on_fatal;
     action->sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
     set_bits(&action->sa_mask, ~0UL);
 }
 
+/* Where the host left the signal at its default. */
+static void guard(int n) {
+    struct sigaction action;
+    if (pep_real.sigaction(n, NULL, &action) != 0 || action.sa_handler != SIG_DFL)
+        return;
+    make_guard(n, &action);
+    (void)pep_real.sigaction(n, &action, NULL);
+}
+
+static void unguard(int n) {
+    struct sigaction action;
+    if (pep_real.sigaction(n, NULL, &action) != 0 || !is_guard(&action))
+        return;
+    pep_zero(&action, sizeof(action));
+    (void)pep_real.sigaction(n, &action, NULL);
+}
+
 void pep_hook_signal_guard(void) {
-    for (size_t i = 0; i < PEP_COUNT_OF(fatal_signals); i++) {
-        struct sigaction action, guard;
-        if (pep_real.sigaction(fatal_signals[i], NULL, &action) != 0 ||
-            action.sa_handler != SIG_DFL)
-            continue;
-        make_guard(&guard);
-        (void)pep_real.sigaction(fatal_signals[i], &guard, NULL);
-    }
+    for (size_t i = 0; i < PEP_COUNT_OF(fatal_signals); i++)
+        guard(fatal_signals[i]);
     for (size_t i = 0; i < PEP_COUNT_OF(fatal_signals); i++)
         guarded |= BIT(fatal_signals[i]);
 }
 
 void pep_hook_signal_unguard(void) {
     guarded = 0;
-    for (size_t i = 0; i < PEP_COUNT_OF(fatal_signals); i++) {
-        struct sigaction action;
-        if (pep_real.sigaction(fatal_signals[i], NULL, &action) != 0 || !is_guard(&action))
-            continue;
-        pep_zero(&action, sizeof(action));
-        (void)pep_real.sigaction(fatal_signals[i], &action, NULL);
-    }
+    for (size_t i = 0; i < PEP_COUNT_OF(fatal_signals); i++)
+        if (!(BIT(fatal_signals[i]) & peeked))
+            unguard(fatal_signals[i]);
+}
+
+/* Before the host has a second thread, so that nobody sets the action between question and answer.
+ */
+void pep_hook_signal_peek(int n) {
+    peeked = BIT(n);
+    guard(n);
+}
+
+void pep_hook_signal_unpeek(void) {
+    int n = peeked ? __builtin_ctzl(peeked) + 1 : 0;
+    peeked = 0;
+    if (n && !(guarded & BIT(n)))
+        unguard(n);
 }
 
 /* -- actions -------------------------------------------------------------------------------- */
@@ -260,8 +299,8 @@ PEP_SIGNAL_SAFE static bool is_opened(int n, const struct sigaction *set) {
 /* What the kernel gets for what the host sets; copy is room for it. */
 PEP_SIGNAL_SAFE static const struct sigaction *action_for(int n, const struct sigaction *set,
                                                           struct sigaction *copy) {
-    if (set->sa_handler == SIG_DFL && (bit_of(n) & guarded)) {
-        make_guard(copy);
+    if (set->sa_handler == SIG_DFL && (bit_of(n) & (guarded | peeked))) {
+        make_guard(n, copy);
         return copy;
     }
     bool opens = is_opened(n, set);
@@ -308,7 +347,7 @@ PEP_SIGNAL_SAFE static int install(int n, const struct sigaction *set, struct si
 }
 
 PEP_SIGNAL_SAFE static int host_action(int n, const struct sigaction *set, struct sigaction *old) {
-    uint64_t bit = our_bit(), special = bit_of(n) & (CRASHES | guarded);
+    uint64_t bit = our_bit(), special = bit_of(n) & (CRASHES | guarded | peeked);
     if (bit == 0)
         return pep_real.sigaction(n, set, old);
     if (bit_of(n) == bit) {

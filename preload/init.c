@@ -78,7 +78,9 @@ static void start_server(void) {
                                          .hz = pep_config.hz,
                                          .is_apart = true,
                                          .delay_ns = is_descendant ? CHILD_DELAY_NS : 0,
-                                         .describe = pep_config_describe};
+                                         .describe = pep_config_describe,
+                                         .peek_ns = pep_config.peek_ns,
+                                         .has_peek_snapshot = pep_config.peek_snapshot != 0};
     int error = pep_server_start(&options);
     if (error)
         pep_log("the listener could not be started: error %d", -error);
@@ -97,6 +99,14 @@ static void start_recording(void) {
     else
         pep_hook_signal_guard();
     is_recorded = true;
+}
+
+static void watch_peek(void) {
+    const int n = (int)pep_config.peek_signal;
+    if (n != 0 && n == pep_cpu_signal())
+        pep_log("PROFEP_PEEK_SIGNAL=%d is the sampling signal: there is no peek", n);
+    else if (n != 0)
+        pep_hook_signal_peek(n);
 }
 
 void pep_init_agent_start(void) {
@@ -191,6 +201,7 @@ bool pep_init_retire(void) {
     pep_log("the program filters its system calls: it is left alone from here on");
     pep_record_finish();
     pep_hook_signal_unguard();
+    pep_hook_signal_unpeek();
     stop_and_wait();
     pep_cpu_exec_begin();
     pep_server_unpublish();
@@ -206,6 +217,7 @@ void pep_init_unretire(void) {
     pep_store_release(&is_awake, 1);
     pep_heap_unretire();
     pep_cpu_exec_failed();
+    watch_peek();
     is_starting_own = true;
     if (pep_record_revive() == 0 && pep_record_is_active())
         pep_hook_signal_guard();
@@ -354,6 +366,7 @@ static int wake(void) {
     pep_hook_process_init();
     watch_heap();
     watch_locks();
+    watch_peek();
     if (pep_birth_init() != 0) /* no reason to stay asleep */
         pep_log("births of threads are not recorded: no memory");
     /* release: the hooks see all of the above. */

@@ -77,6 +77,11 @@ PEP_HOOK_SAFE long pep_hook_lock_futex(const long call[7]);
  * left at their default come by us first. */
 void pep_hook_signal_guard(void);
 void pep_hook_signal_unguard(void);
+/* Signal n, wherever the host leaves it at its default, asks for a peek; or no more. The handler is
+ * there from the start of the process; as long as nobody can print, the signal does what it would
+ * have done. */
+void pep_hook_signal_peek(int n);
+void pep_hook_signal_unpeek(void);
 /* The host's mask as the host sees it, for a thread that is born with it. */
 PEP_SIGNAL_SAFE bool pep_hook_signal_is_blocked_by_host(void);
 PEP_SIGNAL_SAFE void pep_hook_signal_inherit(bool is_blocked);

@@ -65,7 +65,11 @@ void pep_cpu_resume(void);
 /* Ends the ppoll(2) of one of profep's threads that waits with this mask, which lets our signal
  * (and libc's own) through: the call then fails with EINTR. Not where the host took our signal. */
 uint64_t pep_cpu_wake_mask(void);
-void pep_cpu_wake(int tid);
+PEP_SIGNAL_SAFE void pep_cpu_wake(int tid);
+
+/* In a handler of ours: the call that returned EINTR for its signal is made again; true when there
+ * was one. */
+PEP_SIGNAL_SAFE bool pep_cpu_restart_call(ucontext_t *context);
 
 /* Hooks: a thread was born (on itself, masked), or is about to end. Free when disarmed. */
 PEP_HOOK_SAFE void pep_cpu_thread_enter(struct pep_thread *thread);

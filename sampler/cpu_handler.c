@@ -308,7 +308,7 @@ PEP_SIGNAL_SAFE void pep_cpu_handler(int sig, siginfo_t *info, void *context) {
     pep_cpu_restart_call(context);
 }
 
-static void fill(struct pep_ksigaction *action) {
+PEP_SIGNAL_SAFE static void fill(struct pep_ksigaction *action) {
     *action = (struct pep_ksigaction){
         .handler = (void *)pep_cpu_handler,
         .flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART | KERNEL_SA_RESTORER,
@@ -317,7 +317,7 @@ static void fill(struct pep_ksigaction *action) {
     };
 }
 
-int pep_cpu_handler_install(int sig) {
+PEP_SIGNAL_SAFE int pep_cpu_handler_install(int sig) {
     struct pep_ksigaction action, old;
     fill(&action);
     int r = pep_os_sigaction(sig, &action, &old);
@@ -326,7 +326,7 @@ int pep_cpu_handler_install(int sig) {
     return r;
 }
 
-int pep_cpu_handler_check(void) {
+PEP_SIGNAL_SAFE int pep_cpu_handler_check(void) {
     struct pep_ksigaction now;
     if (pep_os_sigaction(pep_cpu.signal, NULL, &now) < 0 || now.handler == (void *)pep_cpu_handler)
         return 0;

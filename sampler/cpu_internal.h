@@ -111,8 +111,8 @@ PEP_SIGNAL_SAFE bool pep_cpu_is_crowded(const struct pep_thread *thread);
 
 /* The handler. install: for good. check: 0 when it is in place (put back after SIG_DFL or SIG_IGN,
  * counted signal_lost), -EBUSY when the host has a function of its own there. */
-int pep_cpu_handler_install(int sig);
-int pep_cpu_handler_check(void);
+PEP_SIGNAL_SAFE int pep_cpu_handler_install(int sig);
+PEP_SIGNAL_SAFE int pep_cpu_handler_check(void);
 /* Maps and touches the scratch blocks; idempotent. 0 or -errno. */
 int pep_cpu_scratch_init(void);
 /* Blocks that other threads held when the process was forked. */
@@ -131,11 +131,8 @@ PEP_HOOK_SAFE bool pep_cpu_is_for_timer(struct pep_thread *thread);
 PEP_SIGNAL_SAFE int pep_cpu_walk(const ucontext_t *context, const struct pep_stack_range *stack,
                                  uintptr_t *pcs);
 
-/* cpu_restart.c: a call that returned EINTR for our signal is made again; true when there was one.
- */
-PEP_SIGNAL_SAFE bool pep_cpu_restart_call(ucontext_t *context);
-/* ask_shorten.c: that call waits only for what is left of its time, since it waits since since_ns
- * (CLOCK_MONOTONIC). */
+/* ask_shorten.c: a call made again waits only for what is left of its time, since it waits since
+ * since_ns (CLOCK_MONOTONIC). */
 PEP_SIGNAL_SAFE void pep_ask_shorten(ucontext_t *context, uint64_t since_ns);
 
 /* cpu_entry_x86_64.c */

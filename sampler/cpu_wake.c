@@ -3,7 +3,7 @@
  *
  * Model:   the signal is as a timer's, with a value of its own; that the call was cut short is all
  *          there is to it.
- * Writers: whoever stops the listener.  [normal]
+ * Writers: whoever stops the listener, or has work for it.  [signal]
  * Readers: the handler.  [signal]
  * Memory:  -
  * When full: the thread stays asleep; shutting its socket down is the second way.
@@ -19,7 +19,7 @@ uint64_t pep_cpu_wake_mask(void) {
     return ~(sig != 0 ? open | 1ull << (sig - 1) : open);
 }
 
-void pep_cpu_wake(int tid) {
+PEP_SIGNAL_SAFE void pep_cpu_wake(int tid) {
     siginfo_t info;
     int sig = pep_load_relaxed(&pep_cpu.signal);
     if (sig == 0 || pep_cpu_handler_check() < 0)

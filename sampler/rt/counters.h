@@ -55,6 +55,8 @@
     X(signal_foreign, "signals with our number that were not ours, passed on") \
     X(signal_lost, "times the host took our signal's handler away") \
     X(fd_lost, "own descriptors found closed or replaced by the host") \
+    X(peeks, "reports to standard error begun because of a signal") \
+    X(peek_cut, "of these, cut short because standard error took no more") \
     X(http_refused, "requests refused") \
     X(self_alloc_failed, "own allocations that could not be served")
 

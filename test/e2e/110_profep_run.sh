@@ -59,6 +59,8 @@ while IFS='|' read -r variable kind accepted _ flags _ _; do
         value=text
         [ "$kind" = NUMBER ] && value=${accepted##*..}
         [ "$kind" = CHOICE ] && value=${accepted%%,*}
+        [ "$kind" = SIGNAL ] && value=SIGUSR2
+        [ "$kind" = SECONDS ] && value=${accepted%%..*}
         [ "$variable" = PROFEP_RUNDIR ] && value=$RUNDIR
         [ "$variable" = PROFEP_OUTPUT ] && value=$TMP/x.txt
         is "$flag sets $variable" "$("$RUN" -q "$flag" "$value" printenv "$variable")" "$value"
@@ -80,6 +82,8 @@ refused "unknown short option" 125 'no option -z' "$RUN" -z1 true
 refused "missing value" 125 'needs a value' "$RUN" --hz
 refused "number out of range" 125 '1\.\.10000' "$RUN" --hz 10001 true
 refused "no number" 125 '1\.\.10000' "$RUN" --hz=fast true
+refused "no seconds" 125 '0\.1\.\.3600' "$RUN" --peek-duration 1s true
+refused "no signal" 125 'name or number' "$RUN" --peek-signal=usr1 true
 refused "no choice" 125 'auto,perf,timer' "$RUN" --cpu-engine magic true
 refused "no command" 125 'no command' "$RUN" -q
 
