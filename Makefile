@@ -227,7 +227,7 @@ bench: all progs $(BENCHES) ## the figures, each beside its peer in the same run
 	$(Q)scripts/deps --bench
 	$(Q)BUILD=$(abspath $(O)) DEPS=$(abspath $(DEPS)) test/bench/run
 
-soak: all progs $(BENCHES) ## the heap's tests at length: 10^9 operations, half an hour to an hour
+soak: all progs $(BENCHES) ## tests at length: 10^9 operations, half an hour of calls to be cut short
 	$(Q)scripts/deps --test
 	$(Q)O=$(abspath $(O)) test/soak
 

@@ -328,7 +328,9 @@ PEP_SIGNAL_SAFE static int install(int n, const struct sigaction *set, struct si
         return pep_real.sigaction(n, set, old);
     const struct pep_ksigaction in = {.handler = (void *)set->sa_handler,
                                       .flags = (unsigned long)set->sa_flags | KERNEL_SA_RESTORER,
-                                      .restorer = (void *)pep_cpu_host_restorer,
+                                      .restorer = set->sa_flags & SA_RESTART
+                                                      ? (void *)pep_cpu_host_restorer
+                                                      : (void *)pep_cpu_host_restorer_ending,
                                       .mask = bits_of(&set->sa_mask)};
     struct pep_ksigaction out;
     int error = pep_os_sigaction(n, &in, &out);

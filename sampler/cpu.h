@@ -87,6 +87,7 @@ PEP_HOOK_SAFE void pep_cpu_exec_failed(void);
 /* What the kernel is to return to from the host's handlers, so that EINTR of theirs stays: not to
  * be called. */
 PEP_SIGNAL_SAFE void pep_cpu_host_restorer(void);
+PEP_SIGNAL_SAFE void pep_cpu_host_restorer_ending(void); /* without SA_RESTART */
 PEP_SIGNAL_SAFE void pep_cpu_host_action(const struct pep_ksigaction *set,
                                          struct pep_ksigaction *old);
 

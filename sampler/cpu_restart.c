@@ -9,7 +9,7 @@
  *          before it waits, and nothing is waited for twice. EINTR of the host's own signal is
  *          not touched: standard signals are delivered first, so ours is on top of the host's
  *          handler and shows that handler's first instruction (preload/hook_signal.c keeps our
- *          signal open in it).
+ *          signal open in it); and once that handler has returned, rcx is another.
  * Writers: the handler.  [signal]
  * Readers: -
  * Memory:  the stack.
@@ -143,18 +143,32 @@ PEP_SIGNAL_SAFE static bool is_repeatable(long nr, long first) {
     }
 }
 
+/* The kernel lets other calls begin again after our handler: the thread stands at syscall, and rcx
+ * behind it. */
+PEP_SIGNAL_SAFE static bool begins_again(const greg_t *registers) {
+    unsigned char code[2];
+    return registers[REG_RCX] == registers[REG_RIP] + 2 && registers[REG_RAX] >= 0 &&
+           registers[REG_RAX] < 512 && pep_os_peek(code, (uintptr_t)registers[REG_RIP], 2) == 2 &&
+           code[0] == 0x0f && code[1] == 0x05;
+}
+
+/* What rcx says until the call is made, which is at once: a signal of the host's that comes before
+ * that would have ended the call, had it come alone, and so ends it (cpu_entry_x86_64.c). */
 PEP_SIGNAL_SAFE bool pep_cpu_restart_call(ucontext_t *context) {
     greg_t *registers = context->uc_mcontext.gregs;
-    if (registers[REG_RAX] != -EINTR)
+    if (begins_again(registers)) {
+        registers[REG_RCX] = -registers[REG_RIP];
         return false;
+    }
     /* syscall leaves its return address in rcx. */
-    if (registers[REG_RCX] != registers[REG_RIP])
+    if (registers[REG_RAX] != -EINTR || registers[REG_RCX] != registers[REG_RIP])
         return false;
     long nr = call_before((uintptr_t)registers[REG_RIP]);
     if (nr < 0 || !is_repeatable(nr, (long)registers[REG_RDI]))
         return false;
     registers[REG_RAX] = nr;
     registers[REG_RIP] -= 2;
+    registers[REG_RCX] = ~registers[REG_RIP];
     PEP_COUNT(calls_restarted, 1);
     return true;
 }

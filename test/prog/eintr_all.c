@@ -5,6 +5,8 @@
  * to sleep in its call; every call must return EINTR.
  * Prints how many calls were made and how many went wrong; which, on stderr.
  */
+#include <sched.h>
+
 #include "test/prog/eintr_calls.h"
 
 #define THREADS 64
@@ -39,7 +41,7 @@ static void judge_quiet(const struct slot *slot, int kind, int result, uint64_t 
         add(&wrong[kind]);
     else if (is_limited && took_ns + slack_ns < slot->limit_ns)
         add(&early[kind]);
-    else if (is_limited && took_ns - slot->limit_ns > latest_ns)
+    else if (is_limited && took_ns > slot->limit_ns + latest_ns)
         latest_ns = took_ns - slot->limit_ns;
 }
 
@@ -53,13 +55,16 @@ static void wait_once(struct slot *slot, int kind) {
     slot->limit_ns = is_own ? OWN_NS : QUIET_NS + (calls[kind].traits & TICKS ? TICK_NS : 0);
     slot->is_woken = 0;
     slot->sent_ns = 0;
+    slot->hits = 0;
     slot->since_ns = began_ns;
     slot->number_of_call = kind + 1;
     if (!(calls[kind].traits & SAYS))
         __atomic_store_n(&slot->kind, kind + 1, __ATOMIC_RELEASE);
     errno = 0;
     int result = calls[kind].make(slot), error = errno;
-    __atomic_store_n(&slot->kind, 0, __ATOMIC_RELEASE);
+    __atomic_store_n(&slot->kind, 0, __ATOMIC_SEQ_CST);
+    while (__atomic_load_n(&slot->is_waking, __ATOMIC_SEQ_CST))
+        sched_yield();
     uint64_t took_ns = now_ns() - began_ns;
     errno = error;
     add(&made[kind]);
@@ -100,6 +105,16 @@ static void wake_fifo(struct slot *slot) {
         close(fd);
 }
 
+/* One that comes before the call is lost, so there are several; none may come after it. */
+static void wake_by_signal(struct slot *slot, int (*make)(struct slot *)) {
+    slot->is_woken = 0;
+    __atomic_store_n(&slot->is_waking, 1, __ATOMIC_SEQ_CST);
+    int kind = __atomic_load_n(&slot->kind, __ATOMIC_SEQ_CST) - 1;
+    if (kind >= 0 && calls[kind].make == make)
+        syscall(SYS_tgkill, getpid(), slot->tid, SIGUSR1);
+    __atomic_store_n(&slot->is_waking, 0, __ATOMIC_SEQ_CST);
+}
+
 static void wake(struct slot *slot, int (*make)(struct slot *)) {
     static const struct {
         long type;
@@ -124,22 +139,22 @@ static void wake(struct slot *slot, int (*make)(struct slot *)) {
         futimens(slot->file, NULL);
     else if (make == do_open_fifo)
         wake_fifo(slot);
-    else if (make == do_pause || make == do_sigsuspend) {
-        slot->is_woken = 0; /* one that comes before the call is lost */
-        syscall(SYS_tgkill, getpid(), slot->tid, SIGUSR1);
-    }
+    else if (make == do_pause || make == do_sigsuspend)
+        wake_by_signal(slot, make);
     if (written < 0)
         perror("wake");
 }
 
-/* True when the thread sleeps in a system call, as proc(5) tells. */
-static int is_asleep(const struct slot *slot) {
-    char path[64], text[16] = "";
+/* True when the thread sleeps in a system call; which, with its arguments and place, as proc(5)
+ * tells. */
+static int is_asleep(const struct slot *slot, char text[PLACE_BYTES]) {
+    char path[64];
     snprintf(path, sizeof(path), "/proc/self/task/%d/syscall", slot->tid);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t count = fd >= 0 ? read(fd, text, sizeof(text) - 1) : 0;
+    ssize_t count = fd >= 0 ? read(fd, text, PLACE_BYTES - 1) : 0;
     close(fd);
-    return count > 0 && text[0] >= '0' && text[0] <= '9' && atoi(text) != SYS_clone;
+    text[count > 0 ? count : 0] = '\0';
+    return text[0] >= '0' && text[0] <= '9';
 }
 
 static void interrupt_once(struct slot *slot) {
@@ -147,14 +162,19 @@ static void interrupt_once(struct slot *slot) {
     syscall(SYS_tgkill, getpid(), slot->tid, SIGUSR1);
 }
 
-/* Whoever still sleeps in the same call after the signal has lost it. */
+/* Whoever sleeps in the same call although the signal's handler has run has lost it. (On a machine
+ * with much to do the handler may come late.) */
 static void interrupt(struct slot *slot, int kind) {
     uint64_t since_ns = slot->since_ns, sent_ns = slot->sent_ns;
-    if ((sent_ns != 0 && now_ns() - sent_ns < GRACE_NS) || !is_asleep(slot) ||
+    char place[PLACE_BYTES];
+    if ((sent_ns != 0 && (slot->hits == 0 || now_ns() - sent_ns < GRACE_NS)) ||
+        !is_asleep(slot, place) || (sent_ns != 0 && strcmp(place, slot->place) != 0) ||
         __atomic_load_n(&slot->kind, __ATOMIC_ACQUIRE) != kind + 1 || slot->since_ns != since_ns)
         return;
     if (sent_ns != 0)
         add(&lost[kind]);
+    slot->hits = 0;
+    strcpy(slot->place, place);
     interrupt_once(slot);
 }
 

@@ -40,15 +40,18 @@
 #include <unistd.h>
 
 #define OWN_NS 20000000000ull
+#define PLACE_BYTES 192
 #define WAKE_NS 3000000ull
 
 struct slot {
     int number, tid, number_of_call;
-    int kind;          /* + 1, while in the call; 0 else */
-    uint64_t since_ns; /* when it went there */
-    uint64_t sent_ns;  /* own: when the signal was sent; 0: not yet */
-    int hits;          /* signals handled */
-    int is_woken;      /* quiet: the waker has done its part */
+    int kind;                /* + 1, while in the call; 0 else */
+    uint64_t since_ns;       /* when it went there */
+    uint64_t sent_ns;        /* own: when the signal was sent; 0: not yet */
+    int is_waking;           /* a signal of the waker's is on its way */
+    char place[PLACE_BYTES]; /* own: where it slept then */
+    int hits;                /* signals handled */
+    int is_woken;            /* quiet: the waker has done its part */
     uint64_t limit_ns;
     int pair[2], pipe[2], event, epoll, inotify, file, locked, listener, queue, sems, timer;
     sem_t semaphore, never;
@@ -243,7 +246,6 @@ static int do_sigwaitinfo(struct slot *slot) {
 
 /* Ends by a signal alone: what is quiet sends one that is counted. */
 static int do_pause(struct slot *slot) {
-    slot->hits = 0;
     pause();
     errno = is_own || slot->hits ? EINTR : ENOTSUP;
     return !is_own && slot->hits ? 1 : -1;
@@ -251,7 +253,6 @@ static int do_pause(struct slot *slot) {
 
 static int do_sigsuspend(struct slot *slot) {
     sigset_t set;
-    slot->hits = 0;
     pthread_sigmask(SIG_BLOCK, NULL, &set);
     sigsuspend(&set);
     errno = is_own || slot->hits ? EINTR : ENOTSUP;

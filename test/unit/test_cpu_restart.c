@@ -41,6 +41,7 @@ static long again(ucontext_t *context) {
         return -1;
     }
     assert_int_equal(registers[REG_RIP], before - 2);
+    assert_int_equal(registers[REG_RCX], ~registers[REG_RIP]);
     assert_true(PEP_COUNTED(calls_restarted) == counted + 1);
     return (long)registers[REG_RAX];
 }
@@ -149,6 +150,25 @@ static void test_sockets(void **state) {
     close(pipes[1]);
 }
 
+/* A call that the kernel begins again is left as it is, but for rcx. */
+static void test_calls_that_begin_again(void **state) {
+    (void)state;
+    const unsigned char read_code[] = {0x31, 0xc0, 0x0f, 5};
+    for (int i = 0; i < 4; i++) {
+        ucontext_t context = context_at_end(read_code, sizeof(read_code));
+        greg_t *registers = context.uc_mcontext.gregs, behind = registers[REG_RIP];
+        registers[REG_RIP] -= 2;
+        registers[REG_RAX] = i == 1 ? 512 : i == 2 ? -1 : SYS_read;
+        if (i == 3)
+            text[sizeof(text) - 1] = 0x34; /* no call */
+        greg_t rax = registers[REG_RAX];
+        pep_cpu_restart_call(&context);
+        assert_int_equal(registers[REG_RIP], behind - 2);
+        assert_int_equal(registers[REG_RAX], rax);
+        assert_int_equal(registers[REG_RCX], i == 0 ? -registers[REG_RIP] : behind);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_calls),
@@ -156,6 +176,7 @@ int main(void) {
         cmocka_unit_test(test_two_ways_to_read),
         cmocka_unit_test(test_what_is_not_a_call_cut_short),
         cmocka_unit_test(test_sockets),
+        cmocka_unit_test(test_calls_that_begin_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
