@@ -69,6 +69,8 @@ void pep_encode_count(const struct pep_encode_job *job);
 /* Julia's reports: who called whom, indented; and a list of lines. */
 void pep_encode_tree(const struct pep_encode_job *job);
 void pep_encode_flat(const struct pep_encode_job *job);
+/* JSON lines: a header, then one object a sample, addresses with mapping, offset and names. */
+void pep_encode_samples(const struct pep_encode_job *job);
 /* The interactive page, one self-contained HTML document. */
 void pep_encode_flame_html(const struct pep_encode_job *job);
 /* A static SVG of the same graph. */

@@ -409,6 +409,12 @@ static bool write_groups(struct pep_report *report, bool is_tree, const struct t
     return true;
 }
 
+static void write_full(struct pep_writer *writer) {
+    pep_write_text(writer, "The profile data buffer is full; profiling probably terminated\n"
+                           "before your program finished. To profile for longer runs, ask\n"
+                           "with a larger `n=` and/or a larger `delay=`.\n");
+}
+
 static void encode(const struct pep_encode_job *job, bool is_tree) {
     struct pep_report report = {.job = job};
     const struct pep_profile *profile = job->profile;
@@ -419,6 +425,8 @@ static void encode(const struct pep_encode_job *job, bool is_tree) {
     report.value = report.is_bytes ? profile->default_type
                                    : pep_calltree_count_type(profile, profile->default_type);
     pep_places_init(&report.places, job->arena, profile, job->symbolizer);
+    if (profile->is_full)
+        write_full(job->writer);
     if (!pep_intern_init(&report.texts, job->arena) || !find_threads(&report, &threads) ||
         !(report.options.is_by_thread ? write_groups(&report, is_tree, &threads)
                                       : write_whole(&report, is_tree, threads.known_count)))

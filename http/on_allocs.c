@@ -172,7 +172,7 @@ void pep_on_allocs_start(struct pep_exchange *exchange) {
     }
     int error = 0;
     if (exchange->request->method != PEP_HEAD)
-        error = pep_recording_start(&recordings, probability);
+        error = pep_recording_start(&recordings, probability, 0);
     if (error) {
         pep_on_heap_error(response, error);
         return;
@@ -206,5 +206,5 @@ void pep_on_allocs_stop(struct pep_exchange *exchange) {
         return;
     }
     answer_profile(exchange, format, recording->profile);
-    pep_recording_drop(&recordings, recording);
+    pep_recording_drop(recording);
 }

@@ -1,8 +1,8 @@
 /*
  * /profile, /profile_wall and the start and stop of each, as ProfileEndpoints answers them.
  *
- * Model:   the two differ in their clock and their limits alone. Its parameters: delay is the time
- *          between two samples; n, the room for samples, is read and not needed: sums take none.
+ * Model:   the two differ in their clock and their limits alone. delay is the time between two
+ *          samples, n the room for samples. Each profile is kept as the last one (on_recorded.c).
  * Writers: the connection's thread.  [normal]
  * Readers: -
  * Memory:  the request's arena; a recording's (recording.h).
@@ -11,23 +11,15 @@
 #include <errno.h>
 #include <string.h>
 
+#include "http/endpoints.h"
 #include "http/form.h"
-#include "http/recording.h"
 #include "http/render.h"
-#include "http/routes.h"
+#include "http/sample_room.h"
 #include "sampler/rt/attrs.h"
-
-#define DURATION_LOW 0.001
-#define DURATION_HIGH 86400.0
-#define DELAY_HIGH 1.0
-#define ROOM_HIGH 1e15
-#define DEFAULT_HZ 100.0
 
 struct endpoint {
     const char *name;
     enum pep_window_clock clock;
-    double delay_low;
-    const char *delay_sentence;
     const char *started, *not_started;
     struct pep_form form;
     struct pep_recordings recordings;
@@ -41,7 +33,8 @@ static const char help_text[] =
     "    - pprof=true\n"
     "\n"
     "Hint: duration is how many seconds to record, delay how many of them lie between two samples\n"
-    "of a thread. A delay of duration / 1000 makes a readable profile. n may be left out.\n";
+    "of a thread. A delay of duration / 1000 makes a readable profile. n is the room for samples,\n"
+    "pprof=false answers every sample as JSON lines.\n";
 
 static const struct pep_form_field fields[] = {
     {"duration", "Duration in seconds", "10", "0.001", "86400",
@@ -60,27 +53,29 @@ static void end_wall(struct pep_recording *recording);
 static struct endpoint cpu = {
     .name = "profile",
     .clock = PEP_WINDOW_CPU,
-    .delay_low = 0.0001,
-    .delay_sentence = "delay must be a number of seconds from 0.0001 to 1.",
     .started = "CPU_PROFILE profiling started.",
     .not_started = "There is no recording: ask profile_start first.",
     .form = {"CPU profile", "Records where CPU time goes and shows it as a flame graph.", "profile",
              fields, PEP_COUNT_OF(fields)},
-    .recordings = {.begin = begin_cpu, .read = read_cpu, .end = end_cpu},
+    .recordings = {.begin = begin_cpu, .read = read_cpu, .end = end_cpu, .is_kept = true},
 };
 static struct endpoint wall = {
     .name = "profile_wall",
     .clock = PEP_WINDOW_WALL,
-    .delay_low = 0.001,
-    .delay_sentence = "delay must be a number of seconds from 0.001 to 1.",
     .started = "WALL_PROFILE profiling started.",
     .not_started = "There is no recording: ask profile_wall_start first.",
     .form = {"Wall clock profile",
              "Records where the time of every thread goes, running and waiting, and shows it as a "
              "flame graph.",
              "profile_wall", fields, PEP_COUNT_OF(fields)},
-    .recordings = {.begin = begin_wall, .read = read_wall, .end = end_wall},
+    .recordings = {.begin = begin_wall, .read = read_wall, .end = end_wall, .is_kept = true},
 };
+
+void pep_endpoint_clear(void) {
+    pep_recording_forget(&cpu.recordings);
+    pep_recording_forget(&wall.recordings);
+    pep_recording_keep(NULL);
+}
 
 void pep_on_endpoints_after_fork_child(void) {
     pep_recording_after_fork_child(&cpu.recordings);
@@ -89,38 +84,17 @@ void pep_on_endpoints_after_fork_child(void) {
 
 /* -- what is asked ---------------------------------------------------------------------------- */
 
-static const char *read_delay(const struct pep_request *request, const struct endpoint *endpoint,
-                              uint32_t *hz) {
-    const char *text = pep_request_param(request, "delay");
-    const char *room = pep_request_param(request, "n");
-    double delay = 1 / DEFAULT_HZ, ignored;
-    if (text && !pep_request_decimal(text, endpoint->delay_low, DELAY_HIGH, &delay))
-        return endpoint->delay_sentence;
-    if (room && !pep_request_decimal(room, 1, ROOM_HIGH, &ignored))
-        return "n must be a number from 1 up.";
-    *hz = (uint32_t)(1 / delay + 0.5);
-    return NULL;
-}
-
-static const char *read_duration(const struct pep_request *request, uint64_t *duration_ns) {
-    const char *text = pep_request_param(request, "duration");
-    double seconds = 10;
-    if (text && !pep_request_decimal(text, DURATION_LOW, DURATION_HIGH, &seconds))
-        return "duration must be a number of seconds from 0.001 to 86400.";
-    *duration_ns = (uint64_t)(seconds * 1e9);
-    return NULL;
-}
-
-/* True when this is answered: the other form is a data structure of Julia's own. */
-static bool refuse_serialized(struct pep_exchange *exchange) {
-    const char *text = pep_request_param(exchange->request, "pprof");
+/* pprof=true is the profile as format and Accept have it, pprof=false every sample as JSON lines,
+ * for programs: Julia's own form is a data structure of Julia's. NULL, or the sentence of a 400. */
+static const char *read_pprof(const struct pep_request *request, enum pep_format *format) {
+    const char *text = pep_request_param(request, "pprof");
     if (!text || strcmp(text, "true") == 0)
-        return false;
-    bool is_known = strcmp(text, "false") == 0;
-    pep_response_error(exchange->response, is_known ? 501 : 400,
-                       is_known ? "Only pprof=true is served: Julia's serialized form is Julia's."
-                                : "pprof must be true.");
-    return true;
+        return NULL;
+    if (strcmp(text, "false") != 0)
+        return "pprof must be true or false.";
+    if (!pep_request_param(request, "format"))
+        *format = PEP_FORMAT_JSON;
+    return NULL;
 }
 
 /* -- one request ------------------------------------------------------------------------------ */
@@ -135,27 +109,23 @@ static void answer_profile(struct pep_exchange *exchange, const struct endpoint 
 }
 
 static void record(struct pep_exchange *exchange, const struct endpoint *endpoint) {
-    struct pep_response *response = exchange->response;
-    const struct pep_request *request = exchange->request;
-    struct pep_window window = {.clock = endpoint->clock, .client = exchange->client};
-    struct pep_profile *profile = NULL;
-    enum pep_format format;
-    const char *sentence = read_duration(request, &window.duration_ns);
+    struct pep_endpoint_wanted wanted = {.clock = endpoint->clock};
+    const char *sentence = pep_endpoint_read(exchange->request, &wanted);
     if (!sentence)
-        sentence = read_delay(request, endpoint, &window.hz);
-    if (!sentence)
-        sentence = pep_render_params(request, &format, &window.thread);
+        sentence = read_pprof(exchange->request, &wanted.format);
     if (sentence) {
-        pep_response_error(response, 400, sentence);
+        pep_response_error(exchange->response, 400, sentence);
         return;
     }
-    int error = 0;
-    if (request->method != PEP_HEAD)
-        error = pep_window_run(exchange->arena, &window, &profile);
-    if (error)
-        pep_on_window_error(response, endpoint->clock, error);
-    else
-        answer_profile(exchange, endpoint, format, profile);
+    if (exchange->request->method == PEP_HEAD) {
+        answer_profile(exchange, endpoint, wanted.format, NULL);
+        return;
+    }
+    struct pep_recording *recording = pep_endpoint_record(exchange, &wanted);
+    if (recording) {
+        answer_profile(exchange, endpoint, wanted.format, recording->profile);
+        pep_recording_drop(recording);
+    }
 }
 
 static void answer(struct pep_exchange *exchange, const struct endpoint *endpoint) {
@@ -165,7 +135,7 @@ static void answer(struct pep_exchange *exchange, const struct endpoint *endpoin
     } else if (!*exchange->request->query) {
         pep_response_error(response, 400, help_text);
         pep_response_header(response, "Vary", "Accept");
-    } else if (!refuse_serialized(exchange)) {
+    } else {
         record(exchange, endpoint);
     }
 }
@@ -185,6 +155,15 @@ static struct pep_window window_of(enum pep_window_clock clock,
     return (struct pep_window){.clock = clock, .hz = (uint32_t)recording->wanted};
 }
 
+static struct pep_profile *read_up_to_now(enum pep_window_clock clock,
+                                          struct pep_recording *recording) {
+    const struct pep_window window = window_of(clock, recording);
+    struct pep_profile *profile = pep_window_read(&recording->arena, &window, recording->before);
+    if (profile && !pep_sample_room_apply(&recording->arena, profile, recording->room))
+        profile = NULL;
+    return profile;
+}
+
 static int begin_cpu(struct pep_recording *recording) {
     const struct pep_window window = window_of(PEP_WINDOW_CPU, recording);
     return pep_window_begin(&recording->arena, &window, &recording->before);
@@ -196,13 +175,11 @@ static int begin_wall(struct pep_recording *recording) {
 }
 
 static struct pep_profile *read_cpu(struct pep_recording *recording) {
-    const struct pep_window window = window_of(PEP_WINDOW_CPU, recording);
-    return pep_window_read(&recording->arena, &window, recording->before);
+    return read_up_to_now(PEP_WINDOW_CPU, recording);
 }
 
 static struct pep_profile *read_wall(struct pep_recording *recording) {
-    const struct pep_window window = window_of(PEP_WINDOW_WALL, recording);
-    return pep_window_read(&recording->arena, &window, recording->before);
+    return read_up_to_now(PEP_WINDOW_WALL, recording);
 }
 
 static void end_cpu(struct pep_recording *recording) {
@@ -217,15 +194,15 @@ static void end_wall(struct pep_recording *recording) {
 
 static void start(struct pep_exchange *exchange, struct endpoint *endpoint) {
     struct pep_response *response = exchange->response;
-    uint32_t hz;
-    const char *sentence = read_delay(exchange->request, endpoint, &hz);
+    struct pep_endpoint_wanted wanted = {.clock = endpoint->clock};
+    const char *sentence = pep_endpoint_read_rate(exchange->request, &wanted);
     if (sentence) {
         pep_response_error(response, 400, sentence);
         return;
     }
     int error = 0;
     if (exchange->request->method != PEP_HEAD)
-        error = pep_recording_start(&endpoint->recordings, hz);
+        error = pep_recording_start(&endpoint->recordings, wanted.hz, wanted.room);
     if (error) {
         pep_on_window_error(response, endpoint->clock, error);
         return;
@@ -240,12 +217,12 @@ static void stop(struct pep_exchange *exchange, struct endpoint *endpoint) {
     const char *thread;
     int error;
     const char *sentence = pep_render_params(exchange->request, &format, &thread);
+    if (!sentence)
+        sentence = read_pprof(exchange->request, &format);
     if (sentence) {
         pep_response_error(response, 400, sentence);
         return;
     }
-    if (refuse_serialized(exchange))
-        return;
     if (exchange->request->method == PEP_HEAD) {
         answer_profile(exchange, endpoint, format, NULL);
         return;
@@ -257,7 +234,7 @@ static void stop(struct pep_exchange *exchange, struct endpoint *endpoint) {
         pep_on_window_error(response, endpoint->clock, error);
     } else {
         answer_profile(exchange, endpoint, format, recording->profile);
-        pep_recording_drop(&endpoint->recordings, recording);
+        pep_recording_drop(recording);
     }
 }
 

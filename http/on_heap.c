@@ -147,6 +147,9 @@ static void answer(struct pep_exchange *exchange, const struct named *named) {
                                    .is_trim_refused = wanted.has_trim && !wanted.is_trimmed,
                                    .has_memory = wanted.format == PEP_FORMAT_LEGACY};
     pep_heap_notes_add(&notes);
+    if (wanted.window.duration_ns && named->view == PEP_HEAP_ALLOCS &&
+        pep_render_nothing(response, wanted.format, profile))
+        return;
     pep_render_head(response, wanted.format, name);
     pep_render_body(response, wanted.format, profile, exchange->arena);
 }

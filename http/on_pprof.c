@@ -24,6 +24,8 @@ struct wanted {
 static const char *read_params(const struct pep_exchange *exchange, struct wanted *wanted) {
     const struct pep_request *request = exchange->request;
     const char *text = pep_request_param(request, "hz");
+    if (!text)
+        text = pep_request_param(request, "frequency"); /* IOx's word for the same */
     const bool is_wall = wanted->window.clock == PEP_WINDOW_WALL;
     const int64_t highest = is_wall ? PEP_WALL_HZ_MAX : PEP_CPU_HZ_MAX;
     int64_t hz = exchange->service->hz < highest ? exchange->service->hz : highest;
@@ -67,6 +69,8 @@ static void answer(struct pep_exchange *exchange, enum pep_window_clock clock, c
         pep_on_window_error(response, clock, error);
         return;
     }
+    if (pep_render_nothing(response, wanted.format, profile))
+        return;
     pep_render_head(response, wanted.format, name);
     pep_render_body(response, wanted.format, profile, exchange->arena);
 }

@@ -16,6 +16,12 @@ void pep_on_health(struct pep_exchange *exchange) {
     pep_write_text(&exchange->response->writer, "ok\n");
 }
 
+/* IOx's word for the same. */
+void pep_on_health_iox(struct pep_exchange *exchange) {
+    pep_response_start(exchange->response, 200, "text/plain; charset=utf-8");
+    pep_write_text(&exchange->response->writer, "OK");
+}
+
 static void write_sampler(struct pep_writer *writer) {
     struct pep_cpu_state state = {0};
     pep_cpu_state(&state);

@@ -5,48 +5,66 @@
 #include "sampler/rt/atomics.h"
 #include "sampler/rt/os.h"
 
-static void take_lock(struct pep_recordings *recordings) {
-    while (pep_swap_acq_rel(&recordings->lock, 1))
-        (void)pep_os_futex_wait(&recordings->lock, 1, 1000000);
+static struct pep_recording *last; /* held */
+static int lock;
+
+static void take_lock(void) {
+    while (pep_swap_acq_rel(&lock, 1))
+        (void)pep_os_futex_wait(&lock, 1, 1000000);
 }
 
-static void drop_lock(struct pep_recordings *recordings) {
-    pep_store_release(&recordings->lock, 0);
-    (void)pep_os_futex_wake(&recordings->lock, 1);
+static void drop_lock(void) {
+    pep_store_release(&lock, 0);
+    (void)pep_os_futex_wake(&lock, 1);
 }
 
 /* Under the lock. */
-static void let_go(const struct pep_recordings *recordings, struct pep_recording *recording) {
+static void let_go(struct pep_recording *recording) {
     if (!recording || --recording->holders > 0)
         return;
-    if (!recording->profile)
-        recordings->end(recording);
+    if (!recording->profile && recording->of)
+        recording->of->end(recording);
     pep_arena_drop(&recording->arena);
     pep_free(recording);
 }
 
-int pep_recording_start(struct pep_recordings *recordings, double wanted) {
+/* Under the lock: puts one where another was. */
+static void replace(struct pep_recording **place, struct pep_recording *fresh) {
+    struct pep_recording *old = *place;
+    if (fresh)
+        fresh->holders++;
+    *place = fresh;
+    let_go(old);
+}
+
+struct pep_recording *pep_recording_make(void) {
     struct pep_recording *fresh = pep_calloc(1, sizeof(*fresh));
+    if (!fresh)
+        return NULL;
+    fresh->holders = 1;
+    pep_arena_init(&fresh->arena, 0);
+    return fresh;
+}
+
+int pep_recording_start(struct pep_recordings *recordings, double wanted, uint64_t room) {
+    struct pep_recording *fresh = pep_recording_make();
     if (!fresh)
         return -ENOMEM;
     fresh->wanted = wanted;
-    fresh->holders = 1;
-    pep_arena_init(&fresh->arena, 0);
+    fresh->room = room;
     int error = recordings->begin(fresh);
-    if (error) {
-        pep_arena_drop(&fresh->arena);
-        pep_free(fresh);
-        return error;
-    }
-    take_lock(recordings);
-    let_go(recordings, recordings->current);
-    recordings->current = fresh;
-    drop_lock(recordings);
-    return 0;
+    if (!error)
+        fresh->of = recordings;
+    take_lock();
+    if (!error)
+        replace(&recordings->current, fresh);
+    let_go(fresh);
+    drop_lock();
+    return error;
 }
 
 struct pep_recording *pep_recording_stop(struct pep_recordings *recordings, int *error) {
-    take_lock(recordings);
+    take_lock();
     struct pep_recording *recording = recordings->current;
     *error = recording ? 0 : -ENOENT;
     if (recording && !recording->profile) {
@@ -55,22 +73,46 @@ struct pep_recording *pep_recording_stop(struct pep_recordings *recordings, int 
             recordings->end(recording);
         else
             *error = -ENOMEM;
+        if (recording->profile && recordings->is_kept)
+            replace(&last, recording);
     }
     if (*error)
         recording = NULL;
     else
         recording->holders++;
-    drop_lock(recordings);
+    drop_lock();
     return recording;
 }
 
-void pep_recording_drop(struct pep_recordings *recordings, struct pep_recording *recording) {
-    take_lock(recordings);
-    let_go(recordings, recording);
-    drop_lock(recordings);
+void pep_recording_drop(struct pep_recording *recording) {
+    take_lock();
+    let_go(recording);
+    drop_lock();
+}
+
+void pep_recording_forget(struct pep_recordings *recordings) {
+    take_lock();
+    replace(&recordings->current, NULL);
+    drop_lock();
+}
+
+void pep_recording_keep(struct pep_recording *recording) {
+    take_lock();
+    replace(&last, recording);
+    drop_lock();
+}
+
+struct pep_recording *pep_recording_last(void) {
+    take_lock();
+    if (last)
+        last->holders++;
+    struct pep_recording *recording = last;
+    drop_lock();
+    return recording;
 }
 
 void pep_recording_after_fork_child(struct pep_recordings *recordings) {
     recordings->current = NULL;
-    recordings->lock = 0;
+    last = NULL;
+    lock = 0;
 }

@@ -24,6 +24,7 @@ static const struct format {
     [PEP_FORMAT_TEXT] = {"text/plain; charset=utf-8", pep_encode_text, false},
     [PEP_FORMAT_TREE] = {"text/plain; charset=utf-8", pep_encode_tree, false},
     [PEP_FORMAT_FLAT] = {"text/plain; charset=utf-8", pep_encode_flat, false},
+    [PEP_FORMAT_JSON] = {"application/x-ndjson", pep_encode_samples, false},
     [PEP_FORMAT_COUNT] = {"text/plain; charset=utf-8", pep_encode_count, false},
     [PEP_FORMAT_LEGACY] = {"text/plain; charset=utf-8", pep_encode_legacy, false},
     [PEP_FORMAT_CONTENTION] = {"text/plain; charset=utf-8", pep_encode_contention, false},
@@ -35,7 +36,7 @@ const char *pep_render_params(const struct pep_request *request, enum pep_format
     *thread = pep_request_param(request, "thread");
     *format = pep_request_accept(pep_request_header(request, "Accept", NULL));
     if (wanted && !pep_request_format(wanted, format))
-        return "format must be one of pprof, svg, html, collapsed, text, top, tree, flat.";
+        return "format must be one of pprof, svg, html, collapsed, text, top, tree, flat, json.";
     if (*format == PEP_FORMAT_TREE || *format == PEP_FORMAT_FLAT) {
         struct pep_report_options report;
         const char *sentence = pep_report_params(request, &report);
@@ -74,6 +75,18 @@ void pep_render_head(struct pep_response *response, enum pep_format format, cons
                             "style-src 'unsafe-inline'; img-src data:");
     pep_response_header(response, "Vary", "Accept");
     pep_response_header(response, "Cache-Control", "no-store");
+}
+
+bool pep_render_nothing(struct pep_response *response, enum pep_format format,
+                        const struct pep_profile *profile) {
+    const struct pep_request *request = response->request;
+    bool is_graph = format == PEP_FORMAT_HTML || format == PEP_FORMAT_SVG;
+    if (!is_graph || profile->sample_count > 0 || !request || pep_request_param(request, "format"))
+        return false;
+    pep_response_start(response, 204, NULL);
+    pep_response_header(response, "Vary", "Accept");
+    pep_response_header(response, "Cache-Control", "no-store");
+    return true;
 }
 
 /* A kind in words. */

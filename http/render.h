@@ -25,6 +25,9 @@ const char *pep_render_delta(const struct pep_request *request, uint64_t *durati
 const char *pep_render_program(struct pep_arena *arena);
 /* The headers of a 200 in that format; name is the file's ("profile"). */
 void pep_render_head(struct pep_response *response, enum pep_format format, const char *name);
+/* A browser that did not ask for a format gets 204 where nothing was sampled: true, answered. */
+bool pep_render_nothing(struct pep_response *response, enum pep_format format,
+                        const struct pep_profile *profile);
 /* Encodes profile as the body. The writer's error tells how it went. */
 void pep_render_body(struct pep_response *response, enum pep_format format,
                      const struct pep_profile *profile, struct pep_arena *arena);

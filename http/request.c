@@ -237,7 +237,8 @@ bool pep_request_format(const char *text, enum pep_format *format) {
                  {"text", PEP_FORMAT_TEXT},
                  {"top", PEP_FORMAT_TEXT},
                  {"tree", PEP_FORMAT_TREE},
-                 {"flat", PEP_FORMAT_FLAT}};
+                 {"flat", PEP_FORMAT_FLAT},
+                 {"json", PEP_FORMAT_JSON}};
     for (size_t i = 0; i < PEP_COUNT_OF(known); i++) {
         if (strcmp(known[i].name, text) == 0) {
             *format = known[i].format;
@@ -270,21 +271,29 @@ static int weight_of(const char *parameters, size_t count) {
     return weight;
 }
 
-enum pep_format pep_request_accept(const char *accept) {
-    int html = 0, svg = 0;
+/* The weight that an Accept header gives a type, 0 when it does not name it; the last counts. */
+static int weight_for(const char *accept, const char *wanted) {
+    const size_t wanted_length = strlen(wanted);
+    int found = 0;
     while (accept && *accept) {
         size_t count = strcspn(accept, ",");
         const char *type = skip_blanks(accept);
         size_t length = strcspn(type, " \t;,");
         size_t lead = (size_t)(type - accept) + length;
-        int weight = lead < count ? weight_of(type + length, count - lead) : 1000;
-        if (length == 9 && strncasecmp(type, "text/html", length) == 0)
-            html = weight;
-        else if (length == 13 && strncasecmp(type, "image/svg+xml", length) == 0)
-            svg = weight;
+        if (length == wanted_length && strncasecmp(type, wanted, length) == 0)
+            found = lead < count ? weight_of(type + length, count - lead) : 1000;
         accept += count + (accept[count] == ',');
     }
+    return found;
+}
+
+enum pep_format pep_request_accept(const char *accept) {
+    int html = weight_for(accept, "text/html"), svg = weight_for(accept, "image/svg+xml");
     if (html == 0 && svg == 0)
         return PEP_FORMAT_PPROF;
     return svg > html ? PEP_FORMAT_SVG : PEP_FORMAT_HTML;
+}
+
+bool pep_request_wants_json(const struct pep_request *request) {
+    return weight_for(pep_request_header(request, "Accept", NULL), "application/json") > 0;
 }

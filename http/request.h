@@ -31,6 +31,7 @@ enum pep_format {
     PEP_FORMAT_TEXT,
     PEP_FORMAT_TREE, /* Julia's reports */
     PEP_FORMAT_FLAT,
+    PEP_FORMAT_JSON,       /* every sample, a line each */
     PEP_FORMAT_LEGACY,     /* debug=1 of the heap; not a word of format= */
     PEP_FORMAT_CONTENTION, /* debug=1 of block and mutex; likewise */
     PEP_FORMAT_COUNT       /* debug=1 of threads and threadcreate; likewise */
@@ -86,6 +87,8 @@ bool pep_request_number(const char *text, int64_t low, int64_t high, int64_t *nu
 bool pep_request_format(const char *text, enum pep_format *format);
 /* What an Accept header (NULL: none) prefers among pprof, html and svg. */
 enum pep_format pep_request_accept(const char *accept);
+/* The Accept header names application/json. */
+bool pep_request_wants_json(const struct pep_request *request);
 
 /* Decodes %XX, and '+' as a space when is_query, into the arena. NULL when malformed (bad escape,
  * a NUL byte) or memory was refused. */

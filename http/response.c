@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "http/request.h"
 #include "sampler/rt/counters.h"
 #include "sampler/rt/os.h"
 
@@ -153,11 +154,28 @@ void pep_response_header(struct pep_response *response, const char *name, const 
     add_head(response, "%s: %s\r\n", name, clean);
 }
 
+/* IOx's words. */
+static void write_json_error(struct pep_response *response, int status, const char *sentence) {
+    const char *code = status == 404   ? "not found"
+                       : status == 503 ? "unavailable"
+                       : status < 500  ? "invalid"
+                                       : "internal error";
+    pep_response_start(response, status, "application/json");
+    pep_response_header(response, "Vary", "Accept");
+    pep_write_printf(&response->writer, "{\"code\":\"%s\",\"message\":", code);
+    pep_write_json_string(&response->writer, sentence);
+    pep_write_text(&response->writer, "}\n");
+}
+
 void pep_response_error(struct pep_response *response, int status, const char *sentence) {
     PEP_COUNT(http_refused, 1);
     if (response->is_begun) {
         if (!response->writer.error)
             response->writer.error = -EIO;
+        return;
+    }
+    if (response->request && pep_request_wants_json(response->request)) {
+        write_json_error(response, status, sentence);
         return;
     }
     pep_response_start(response, status, "text/plain; charset=utf-8");

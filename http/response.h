@@ -49,7 +49,8 @@ void pep_response_init(struct pep_response *response, struct pep_sink *sink);
 void pep_response_start(struct pep_response *response, int status, const char *content_type);
 /* Adds a header; the value's control characters are dropped. */
 void pep_response_header(struct pep_response *response, const char *name, const char *value);
-/* A whole error answer with Go's headers: one sentence, to which the newline is added. Further
+/* A whole error answer with Go's headers: one sentence, to which the newline is added; or, where
+ * the client asked for JSON, {"code": ..., "message": sentence}. Further
  * headers may be added after it. When the head has gone out, the answer is cut instead. */
 void pep_response_error(struct pep_response *response, int status, const char *sentence);
 /* Sends what is left. 0, or the error that cut the answer. */

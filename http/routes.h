@@ -61,7 +61,7 @@ extern const size_t pep_routes_count;
 void pep_routes_serve(struct pep_exchange *exchange);
 
 /* Handlers, one group a file: on_pprof.c, on_heap.c, on_allocs.c, on_mmap.c, on_symbol.c,
- * on_lock.c, on_threads.c, on_endpoints.c, on_index.c, on_self.c. */
+ * on_lock.c, on_threads.c, on_endpoints.c, on_recorded.c, on_index.c, on_self.c. */
 void pep_on_index(struct pep_exchange *exchange);
 void pep_on_profile(struct pep_exchange *exchange);
 void pep_on_wall(struct pep_exchange *exchange);
@@ -89,6 +89,11 @@ void pep_on_cmdline(struct pep_exchange *exchange);
 void pep_on_symbol(struct pep_exchange *exchange);
 void pep_on_self(struct pep_exchange *exchange);
 void pep_on_health(struct pep_exchange *exchange);
+void pep_on_health_iox(struct pep_exchange *exchange);
+void pep_on_callers(struct pep_exchange *exchange);
+void pep_on_recorded_clear(struct pep_exchange *exchange);
+void pep_on_recorded_init(struct pep_exchange *exchange);
+void pep_on_recorded_fetch(struct pep_exchange *exchange);
 
 /* The answer to an error of a window over the heap. */
 void pep_on_heap_error(struct pep_response *response, int error);

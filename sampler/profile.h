@@ -60,6 +60,7 @@ struct pep_profile {
     int64_t duration_ns; /* 0: cumulative */
     bool is_exact;       /* nothing was sampled: not to be scaled by the period */
     bool is_signed;      /* values are differences and may be below 0 */
+    bool is_full;        /* there was not room for all samples; a comment tells */
     struct pep_sample *samples;
     uint32_t sample_count;
     struct pep_mapping *mappings;

@@ -66,7 +66,7 @@ has "wrong method: Allow" 'Allow: GET, HEAD'
 ask "$URL/debug/pprof/profile?hz=10001"
 refuses "hz too high" 400 'hz must be a whole number from 1 to 10000.'
 ask "$URL/debug/pprof/profile?format=gif"
-refuses "unknown format" 400 'format must be one of pprof, svg, html, collapsed, text, top, tree, flat.'
+refuses "unknown format" 400 'format must be one of pprof, svg, html, collapsed, text, top, tree, flat, json.'
 ask "$URL/debug/pprof/profile?thread="
 refuses "empty thread" 400 \
     "thread must be a thread id or a part of a thread's name, up to 64 bytes."

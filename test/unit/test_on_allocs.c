@@ -83,7 +83,7 @@ static void test_allocs_profile_bad_input(void **state) {
     refuses("GET /allocs_profile?duration=1&sample_rate=2", 400,
             "sample_rate must be a probability from 1e-9 to 1.\n");
     refuses("GET /allocs_profile?duration=1&format=x", 400,
-            "format must be one of pprof, svg, html, collapsed, text, top, tree, flat.\n");
+            "format must be one of pprof, svg, html, collapsed, text, top, tree, flat, json.\n");
 }
 
 static void test_allocs_profile_asked_nothing(void **state) {

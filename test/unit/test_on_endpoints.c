@@ -214,19 +214,21 @@ static void bad_words_are_refused(void **state) {
         {"GET /profile?duration=0", "duration must be a number of seconds from 0.001 to 86400.\n"},
         {"GET /profile?n=0", "n must be a number from 1 up.\n"},
         {"GET /profile_start?n=x", "n must be a number from 1 up.\n"},
-        {"GET /profile?pprof=1", "pprof must be true.\n"},
-        {"GET /profile_stop?pprof=", "pprof must be true.\n"},
+        {"GET /profile?pprof=1", "pprof must be true or false.\n"},
+        {"GET /profile_stop?pprof=", "pprof must be true or false.\n"},
         {"GET /profile_wall?duration=1&format=x",
-         "format must be one of pprof, svg, html, collapsed, text, top, tree, flat.\n"},
+         "format must be one of pprof, svg, html, collapsed, text, top, tree, flat, json.\n"},
         {"GET /profile_wall_stop?format=x",
-         "format must be one of pprof, svg, html, collapsed, text, top, tree, flat.\n"},
+         "format must be one of pprof, svg, html, collapsed, text, top, tree, flat, json.\n"},
     };
     for (size_t i = 0; i < PEP_COUNT_OF(bad); i++) {
         refuses(bad[i].line, 400, bad[i].sentence);
         assert_string_equal(seen.calls, "");
     }
-    refuses("GET /profile?pprof=false", 501,
-            "Only pprof=true is served: Julia's serialized form is Julia's.\n");
+    assert_int_equal(ask("GET /profile?pprof=false&duration=1"), 200);
+    assert_int_equal(seen.format, PEP_FORMAT_JSON);
+    assert_int_equal(ask("GET /profile?pprof=false&duration=1&format=flat"), 200);
+    assert_int_equal(seen.format, PEP_FORMAT_FLAT);
 }
 
 static void start_and_stop(void **state) {

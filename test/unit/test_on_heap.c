@@ -157,7 +157,7 @@ static void test_bad_own_parameters(void **state) {
     refuses("GET /debug/pprof/heap?seconds=1&inuse=1", 400,
             "inuse must be absolute or difference.\n");
     refuses("GET /debug/pprof/heap?format=gif", 400,
-            "format must be one of pprof, svg, html, collapsed, text, top, tree, flat.\n");
+            "format must be one of pprof, svg, html, collapsed, text, top, tree, flat, json.\n");
     refuses("GET /debug/pprof/heap?thread=", 400,
             "thread must be a thread id or a part of a thread's name, up to 64 bytes.\n");
 }

@@ -184,7 +184,7 @@ static void test_bad_own_parameters(void **state) {
     }
     refuses("GET /debug/pprof/mutex?rate=1", 400, "rate is for a window: give seconds too.\n");
     refuses("GET /debug/pprof/mutex?format=gif", 400,
-            "format must be one of pprof, svg, html, collapsed, text, top, tree, flat.\n");
+            "format must be one of pprof, svg, html, collapsed, text, top, tree, flat, json.\n");
     refuses("GET /debug/pprof/block?thread=", 400,
             "thread must be a thread id or a part of a thread's name, up to 64 bytes.\n");
 }

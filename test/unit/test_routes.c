@@ -33,7 +33,7 @@ void __wrap_pep_cpu_state(struct pep_cpu_state *state);
 
 /* -- fakes ---------------------------------------------------------------------------------- */
 
-static struct pep_profile profile;
+static struct pep_profile profile = {.sample_count = 1};
 static struct pep_window window_seen;
 static int windows_run, window_error, symbolizers_open, render_error;
 static size_t render_bytes;
@@ -237,7 +237,10 @@ static void test_methods(void **state) {
         snprintf(line, sizeof(line), "PUT %s HTTP/1.1", pep_routes[i].path);
         assert_int_equal(ask(line, ""), 405);
         snprintf(line, sizeof(line), "HEAD %s?x=1 HTTP/1.1", pep_routes[i].path);
-        assert_in_range(ask(line, ""), 200, 301);
+        int status = ask(line, "");
+        bool is_head = (pep_routes[i].methods & PEP_HEAD) != 0;
+        /* 400: what a GET without the words it needs gets, too. */
+        assert_true(is_head ? status == 200 || status == 301 || status == 400 : status == 405);
         assert_string_equal(body, "");
     }
     assert_int_equal(windows_run, 0); /* HEAD never profiles */
@@ -275,7 +278,8 @@ static void test_profile_params(void **state) {
     assert_int_equal(ask("GET /debug/pprof/profile?hz=0 HTTP/1.1", ""), 400);
     expect_sentence("hz must be a whole number from 1 to 10000.\n");
     assert_int_equal(ask("GET /debug/pprof/profile?format=x HTTP/1.1", ""), 400);
-    expect_sentence("format must be one of pprof, svg, html, collapsed, text, top, tree, flat.\n");
+    expect_sentence(
+        "format must be one of pprof, svg, html, collapsed, text, top, tree, flat, json.\n");
     assert_int_equal(ask("GET /debug/pprof/profile?seconds=-5&hz=250&thread=io%20w&debug=1 "
                          "HTTP/1.1",
                          ""),
