@@ -278,6 +278,9 @@ $(O)/test/fuzz/%: test/fuzz/%.c $(CORE_SRC) $(GEN_PB) $(O)/gen/assets.o $(DEPS_S
 INSTALLED := $(SO):$(LIBDIR)/libprofep.so:644 \
     $(foreach f,$(wildcard scripts/profep-run scripts/profep),$(f):$(BINDIR)/$(notdir $(f)):755) \
     scripts/companion/doctor:$(SHAREDIR)/profep/doctor:755 \
+    scripts/completions/profep.bash:$(SHAREDIR)/bash-completion/completions/profep:644 \
+    scripts/completions/_profep:$(SHAREDIR)/zsh/site-functions/_profep:644 \
+    scripts/completions/profep.fish:$(SHAREDIR)/fish/vendor_completions.d/profep.fish:644 \
     scripts/companion/processes.awk:$(SHAREDIR)/profep/processes.awk:644 \
     $(foreach f,$(wildcard scripts/man/*.1),$(f):$(MANDIR)/man1/$(notdir $(f)):644) \
     $(foreach f,$(wildcard scripts/man/*.7),$(f):$(MANDIR)/man7/$(notdir $(f)):644) \

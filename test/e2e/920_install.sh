@@ -27,6 +27,13 @@ is "with the installed library" \
     "$(grep -c "$at/usr/lib/libprofep.so" "/proc/$pid/maps" | sed 's/^[1-9].*/mapped/')" mapped
 check "and says where" within 10 grep -q "$URL" "$TMP/said"
 
+is "profep finds it" "$(PROFEP_RUNDIR=$RUNDIR "$at/usr/bin/profep" url sleep)" "$URL"
+matches "its doctor is there, too" "$(PROFEP_RUNDIR=$RUNDIR "$at/usr/bin/profep" doctor "$pid")" "^ok .*$URL"
+for file in man/man1/profep.1 bash-completion/completions/profep zsh/site-functions/_profep \
+    fish/vendor_completions.d/profep.fish; do
+    check "$file" test -r "$at/usr/share/$file"
+done
+
 check "make uninstall" installs uninstall
 is "nothing stays" "$(find "$at" -type f)" ""
 done_testing
