@@ -3,7 +3,7 @@ import http from "k6/http";
 import { check } from "k6";
 
 const port = __ENV.PORT || 8080;
-const orders = __ENV.N || 200;
+const orders = __ENV.N || 500;
 
 export const options = {
   vus: Number(__ENV.CLIENTS || 8),
