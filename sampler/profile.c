@@ -183,10 +183,27 @@ static void add_rate(struct comments *to, const struct pep_cpu_snapshot *before,
                                      (unsigned long long)(tenths % 10)));
 }
 
+/* The rest of the counters tell of work done, or of what is nothing to this profile. */
+static bool is_loss(uint32_t counter) {
+    switch (counter) {
+    case PEP_COUNTER_samples:
+    case PEP_COUNTER_calls_restarted:
+    case PEP_COUNTER_unwind_slow:
+    case PEP_COUNTER_heap_samples:
+    case PEP_COUNTER_looks:
+    case PEP_COUNTER_asks:
+    case PEP_COUNTER_lock_events:
+    case PEP_COUNTER_http_refused:
+        return false;
+    default:
+        return true;
+    }
+}
+
 static void add_losses(struct comments *to, const struct pep_cpu_snapshot *before) {
     for (uint32_t i = 0; i < PEP_COUNTER_COUNT; i++) {
         uint64_t rise = pep_load_relaxed(&pep_counter_values[i]) - before->counters[i];
-        if (rise == 0 || i == PEP_COUNTER_samples || i == PEP_COUNTER_unwind_slow)
+        if (rise == 0 || !is_loss(i))
             continue;
         add_comment(to, pep_arena_printf(to->arena, "%llu %s (%s).", (unsigned long long)rise,
                                          pep_counter_help((enum pep_counter)i),
