@@ -123,6 +123,7 @@ PEP_HOOK_SAFE void pep_lock_wait_begin(struct pep_lock_wait *wait, const void *l
     wait->began_ns = 0;
     if (pep_load_relaxed(&pep_lock_rate_ns) == 0)
         return;
+    (void)pep_lock_warm_up();
     *wait = (struct pep_lock_wait){.began_ns = pep_lock_now(), .lock = lock, .kind = kind};
     struct pep_thread *thread = this_thread();
     struct pep_lock_slot *note = thread != NULL ? free_note(thread, (uintptr_t)wait) : NULL;

@@ -87,7 +87,7 @@ uint64_t pep_lock_rate(void) {
 /* -- cells ---------------------------------------------------------------------------------- */
 
 /* Most processes are too short to see an event. */
-PEP_HOOK_SAFE static bool warm_up(void) {
+PEP_HOOK_SAFE bool pep_lock_warm_up(void) {
     int seen = pep_load_acquire(&warmth);
     if (pep_likely(seen == WARM))
         return true;
@@ -134,7 +134,7 @@ pep_lock_charge(enum pep_lock_side side, enum pep_lock_kind kind, uint64_t waite
     pep_stack_id stack = pep_heap_stack_here(&identity);
     if (side == PEP_LOCK_BLOCK)
         PEP_COUNT(lock_events, 1);
-    if (warm_up())
+    if (pep_lock_warm_up())
         pep_cells_add(&sets[side], stack, identity, (uint16_t)kind, sums);
     else
         PEP_COUNT(cells_lost, 1);

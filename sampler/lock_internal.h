@@ -38,6 +38,9 @@ void pep_lock_places_clear(void);
 /* lock_charge.c. What the caller's stack is charged with; is it at all decides the rate. */
 PEP_HOOK_SAFE void pep_lock_charge(enum pep_lock_side side, enum pep_lock_kind kind,
                                    uint64_t waited_ns);
+/* Makes the cells. False while another thread does, and when memory was refused: so it is called
+ * when a wait begins, and what is charged at its end finds them. */
+PEP_HOOK_SAFE bool pep_lock_warm_up(void);
 extern PEP_HIDDEN uint64_t pep_lock_rate_ns;
 const struct pep_cells *pep_lock_cells(enum pep_lock_side side);
 void pep_lock_cells_forget(void);

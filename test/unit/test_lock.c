@@ -141,13 +141,13 @@ static void without_a_slot_the_wait_alone_is_recorded(void **state) {
     struct pep_lock_wait wait;
     struct pep_lock_release release;
     uint64_t lost = PEP_COUNTED(cells_lost);
+    has_no_memory = true; /* nor are there cells */
     clock_ns = 1000;
     pep_lock_wait_begin(&wait, &lock, PEP_LOCK_MUTEX);
     assert_false(pep_lock_is_waited(&lock));
     clock_ns = 1500;
     pep_lock_release_begin(&release, &lock, PEP_LOCK_MUTEX);
     pep_lock_release_end(&release, true);
-    has_no_memory = true; /* nor are there cells */
     pep_lock_wait_end(&wait);
     has_no_memory = false;
     assert_int_equal(PEP_COUNTED(cells_lost), lost + 1);
