@@ -15,6 +15,7 @@ for script in $python; do
 done
 for script in $shell $python; do
     case $script in *.sh | *.py) continue ;; esac
+    head -n 1 "$script" | grep -q '^#!' || continue # is read by others, as completions are
     [ -x "$script" ] || { printf '  %s is not executable\n' "$script" && status=1; }
 done
 printf 'check-scripts: %d shell, %d Python\n' "$(echo "$shell" | grep -c .)" \

@@ -29,6 +29,10 @@ counts "one of each" 1 "1 passed, 1 failed"
 matches "the name is shown" "$(cat "$TMP/said")" 'FAIL  e2e/001_a.sh: b$'
 printf 'echo 1..2; echo ok 1' | file 001_a.sh
 counts "fewer than planned" 1 "1 passed, 1 failed"
+printf 'echo 1..1; echo ok 1; echo 1..2; echo ok 1; echo ok 2' | file 001_a.sh
+counts "two plans" 0 "3 passed, 0 failed"
+printf 'echo 1..1; echo ok 1; echo 1..2; echo ok 1' | file 001_a.sh
+counts "fewer than two plans" 1 "2 passed, 1 failed"
 printf 'echo ok 1' | file 001_a.sh
 counts "no plan" 1 "1 passed, 1 failed"
 printf 'echo 1..1; echo ok 1; kill -SEGV $$' | file 001_a.sh
