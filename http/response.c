@@ -102,6 +102,10 @@ static int write_body(struct pep_writer *writer, const void *bytes, size_t count
     const char *from = bytes;
     if (response->is_head)
         return 0;
+    if (response->capture) {
+        pep_write(&response->capture->writer, bytes, count);
+        return response->capture->writer.error;
+    }
     while (count > 0) {
         size_t room = sizeof(response->body) - response->body_count;
         size_t part = count < room ? count : room;
@@ -133,6 +137,8 @@ void pep_response_start(struct pep_response *response, int status, const char *c
     response->writer.error = 0;
     response->writer.total_bytes = 0;
     response->is_length_unknown = false;
+    if (response->capture)
+        response->capture->count = 0;
     add_head(response, "HTTP/1.%d %d %s\r\nDate: %s\r\n", response->is_old ? 0 : 1, status,
              reason_of(status), date);
     add_head(response, "Connection: close\r\nX-Content-Type-Options: nosniff\r\n");

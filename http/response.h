@@ -32,6 +32,7 @@ struct pep_sink {
 struct pep_response {
     struct pep_writer writer; /* the body */
     struct pep_sink *sink;
+    struct pep_buffer_writer *capture; /* takes the body, and nothing is sent; NULL: none */
     bool is_head;                      /* the request was HEAD: no body */
     bool is_old;                       /* HTTP/1.0 */
     bool is_begun;                     /* the head is on its way */

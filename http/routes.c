@@ -285,6 +285,20 @@ const struct pep_route pep_routes[] = {
      "The stacks of all threads as Julia prints those of its tasks.",
      {{"thread", THREADS, "only these threads"}},
      pep_on_task_backtraces},
+    {"/heap_snapshot",
+     READ | PEP_POST,
+     NULL,
+     NULL,
+     "A snapshot of the heap; not made by this version.",
+     {{0}},
+     pep_on_heap_snapshot},
+    {"/debug_engine",
+     PEP_POST,
+     NULL,
+     NULL,
+     "Any of ProfileEndpoints' profiles into a file, by a JSON body; answers the file's path.",
+     {{"subdir", "a directory", "below PROFEP_STAGE_PATH"}},
+     pep_on_debug_engine},
     {"/debug/pprof/symbol",
      READ | PEP_POST,
      "symbol",
@@ -312,6 +326,8 @@ static const struct pep_route *find(const char *path) {
 }
 
 static const char *allow_of(unsigned methods) {
+    if (!(methods & PEP_GET))
+        return "POST";
     return methods & PEP_POST ? "GET, HEAD, POST" : "GET, HEAD";
 }
 

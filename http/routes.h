@@ -22,6 +22,7 @@
 struct pep_service {
     uint32_t hz;                   /* default rate of CPU profiles */
     const char *url;               /* where we listen */
+    const char *stage_path;        /* for files of debug_engine */
     const char *(*describe)(void); /* JSON object, or NULL */
     struct pep_access access;
     uint32_t connections; /* being served now */
@@ -61,7 +62,8 @@ extern const size_t pep_routes_count;
 void pep_routes_serve(struct pep_exchange *exchange);
 
 /* Handlers, one group a file: on_pprof.c, on_heap.c, on_allocs.c, on_mmap.c, on_symbol.c,
- * on_lock.c, on_threads.c, on_endpoints.c, on_recorded.c, on_index.c, on_self.c. */
+ * on_lock.c, on_threads.c, on_endpoints.c, on_recorded.c, on_engine.c, on_snapshot.c, on_index.c,
+ * on_self.c. */
 void pep_on_index(struct pep_exchange *exchange);
 void pep_on_profile(struct pep_exchange *exchange);
 void pep_on_wall(struct pep_exchange *exchange);
@@ -85,6 +87,8 @@ void pep_on_goroutine(struct pep_exchange *exchange);
 void pep_on_threads(struct pep_exchange *exchange);
 void pep_on_threadcreate(struct pep_exchange *exchange);
 void pep_on_task_backtraces(struct pep_exchange *exchange);
+void pep_on_heap_snapshot(struct pep_exchange *exchange);
+void pep_on_debug_engine(struct pep_exchange *exchange);
 void pep_on_cmdline(struct pep_exchange *exchange);
 void pep_on_symbol(struct pep_exchange *exchange);
 void pep_on_self(struct pep_exchange *exchange);

@@ -48,7 +48,7 @@ static struct {
     char url[PEP_LISTEN_URL_BYTES];
     char host[PEP_LISTEN_URL_BYTES];
     char target[PEP_LISTEN_URL_BYTES];
-    char runtime_dir[512];
+    char runtime_dir[512], tmp_dir[512];
     pthread_t thread;
     int listening_tid; /* it may be woken by a signal: its descriptors are out of reach */
     int pid; /* of the process that started it: a forked child without our handler is not it */
@@ -103,6 +103,9 @@ static int open_listener(void) {
         .hz = server.options.hz,
         .url = server.url,
         .describe = server.options.describe,
+        .stage_path = server.options.stage_path ? server.options.stage_path
+                      : server.tmp_dir[0]       ? server.tmp_dir
+                                                : "/tmp",
         .access = {.token = server.options.token,
                    .allow_host = server.options.allow_host,
                    .allow_origin = server.options.allow_origin,
@@ -301,12 +304,16 @@ static bool finish_stop(uint64_t deadline_ns) {
 }
 
 /* Looked up once, before the host's threads exist: getenv later would race with its setenv. */
-static void remember_runtime_dir(void) {
-    static const char name[] = "XDG_RUNTIME_DIR=";
+static void remember(const char *name, char *to, size_t size) {
+    const size_t count = strlen(name);
     for (char **entry = environ; entry && *entry; entry++)
-        if (strncmp(*entry, name, sizeof(name) - 1) == 0)
-            snprintf(server.runtime_dir, sizeof(server.runtime_dir), "%s",
-                     *entry + sizeof(name) - 1);
+        if (strncmp(*entry, name, count) == 0)
+            snprintf(to, size, "%s", *entry + count);
+}
+
+static void remember_directories(void) {
+    remember("XDG_RUNTIME_DIR=", server.runtime_dir, sizeof(server.runtime_dir));
+    remember("TMPDIR=", server.tmp_dir, sizeof(server.tmp_dir));
 }
 
 int pep_server_start(const struct pep_server_options *options) {
@@ -317,7 +324,7 @@ int pep_server_start(const struct pep_server_options *options) {
         return -EINVAL;
     server.options = *options;
     if (!has_environment)
-        remember_runtime_dir();
+        remember_directories();
     has_environment = true;
     server.is_started = 1;
     server.pid = pep_os_getpid();

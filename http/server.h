@@ -25,6 +25,7 @@ struct pep_server_options {
     const char *service;      /* service_name label; NULL: the program's name */
     const char *token;        /* bearer token, NULL: none */
     const char *allow_host;   /* extra Host names, comma separated, NULL: none */
+    const char *stage_path;   /* for files of debug_engine; NULL: TMPDIR or else /tmp */
     const char *allow_origin; /* extra Origins, comma separated, NULL: none */
     uint32_t hz;              /* default rate of CPU profiles */
     uint64_t delay_ns;        /* open the listener only when the process is this old */

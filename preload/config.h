@@ -23,6 +23,7 @@ struct pep_config {
     const char *allow_host;
     const char *allow_origin;
     const char *log;
+    const char *stage_path;
     const char *output; /* file for the whole run's profile; NULL: none */
     uint32_t hz;
     uint32_t signal;     /* 0: chosen at the start */

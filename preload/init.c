@@ -73,6 +73,7 @@ static void start_server(void) {
                                          .rundir = pep_config.rundir,
                                          .service = pep_config.service,
                                          .token = pep_config.token,
+                                         .stage_path = pep_config.stage_path,
                                          .allow_host = pep_config.allow_host,
                                          .allow_origin = pep_config.allow_origin,
                                          .hz = pep_config.hz,

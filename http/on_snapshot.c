@@ -1,0 +1,8 @@
+/*
+ * /heap_snapshot.
+ */
+#include "http/routes.h"
+
+void pep_on_heap_snapshot(struct pep_exchange *exchange) {
+    pep_response_error(exchange->response, 501, "Heap snapshots are not made by this version.");
+}
