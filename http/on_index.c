@@ -29,7 +29,7 @@ static void write_reach(struct pep_writer *writer) {
     pep_heap_state(&state);
     if (!state.unreachable)
         return;
-    pep_write_text(writer, "<p>");
+    pep_write_text(writer, "<p class=\"reach\">");
     pep_write_xml(writer, state.unreachable);
     pep_write_text(writer, ".</p>\n");
 }
@@ -65,36 +65,25 @@ static const struct pep_route *next_of(const char *title) {
 }
 
 static void write_table(struct pep_writer *writer, struct pep_arena *arena) {
-    pep_write_text(writer, "<table>\n<tr><th>Count</th><th>Profile</th></tr>\n");
-    for (const struct pep_route *route = next_of(""); route; route = next_of(route->title))
+    pep_write_text(writer, "<h2>Profiles</h2>\n<table>\n"
+                           "<tr><th>Count</th><th>Profile</th><th></th></tr>\n");
+    for (const struct pep_route *route = next_of(""); route; route = next_of(route->title)) {
         pep_write_printf(
-            writer, "<tr><td class=\"count\">%llu</td><td><a href=\"%s\">%s</a></td></tr>\n",
+            writer, "<tr><td class=\"count\">%llu</td><td><a href=\"%s\">%s</a></td><td>",
             (unsigned long long)count_of(route->title, arena), route->link, route->title);
-    pep_write_text(writer,
-                   "</table>\n<p>Five seconds of CPU: "
-                   "<a href=\"profile?seconds=5&amp;format=html\">flame graph</a>, "
-                   "<a href=\"profile?seconds=5&amp;format=svg\">picture</a>, "
-                   "<a href=\"profile?seconds=5&amp;format=top\">table</a>, "
-                   "<a href=\"profile?seconds=5&amp;format=collapsed\">stacks</a>, "
-                   "<a href=\"profile?seconds=5&amp;format=pprof\">profile.proto</a>.</p>\n"
-                   "<p>Memory in use: "
-                   "<a href=\"heap?format=html\">flame graph</a>, "
-                   "<a href=\"heap?format=svg\">picture</a>, "
-                   "<a href=\"heap?format=top\">table</a>, "
-                   "<a href=\"heap?debug=1\">text</a>, "
-                   "<a href=\"heap?format=pprof\">profile.proto</a>. Allocated in five seconds: "
-                   "<a href=\"allocs?seconds=5&amp;format=html\">flame graph</a>; "
-                   "<a href=\"../../allocs_profile\">more</a>.</p>\n"
-                   "<p>Threads: "
-                   "<a href=\"threads?format=html\">who does what and who waits for whom</a>, "
-                   "<a href=\"goroutine?debug=2\">full stack dump</a>, "
-                   "<a href=\"threads?format=flame\">flame graph</a>.</p>\n");
+        pep_write_xml(writer, route->help);
+        pep_write_text(writer, "</td></tr>\n");
+    }
+    pep_write_text(writer, "</table>\n");
 }
 
-static void write_help(struct pep_writer *writer) {
-    pep_write_text(writer, "<dl>\n");
-    for (const struct pep_route *route = next_of(""); route; route = next_of(route->title)) {
-        pep_write_printf(writer, "<dt>%s</dt>\n<dd>", route->title);
+/* Every path, also those that the table leaves out: the second half of a pair, other names. */
+static void write_paths(struct pep_writer *writer) {
+    pep_write_text(writer, "<h2>Paths</h2>\n<details>\n"
+                           "<summary>All of them, with their parameters</summary>\n<dl>\n");
+    for (size_t i = 0; i < pep_routes_count; i++) {
+        const struct pep_route *route = &pep_routes[i];
+        pep_write_printf(writer, "<dt><code>%s</code></dt>\n<dd>", route->path);
         pep_write_xml(writer, route->help);
         for (const struct pep_param *param = route->params; param->name; param++) {
             pep_write_printf(writer, "<br><code>%s</code>: ", param->name);
@@ -104,19 +93,19 @@ static void write_help(struct pep_writer *writer) {
         }
         pep_write_text(writer, "</dd>\n");
     }
-    pep_write_text(writer,
-                   "</dl>\n<p>The profiler about itself: <a href=\"../profep\">counters and "
-                   "settings</a>.</p>\n</html>\n");
+    pep_write_text(writer, "</dl>\n</details>\n<p>The profiler about itself: "
+                           "<a href=\"../profep\">counters and settings</a>.</p>\n</html>\n");
 }
 
 void pep_on_index(struct pep_exchange *exchange) {
     struct pep_writer *writer = &exchange->response->writer;
     pep_response_start(exchange->response, 200, "text/html; charset=utf-8");
     pep_response_header(exchange->response, "Content-Security-Policy",
-                        "default-src 'none'; style-src 'unsafe-inline'");
+                        "default-src 'none'; style-src 'unsafe-inline'; img-src data:");
     pep_write(writer, pep_asset_index_head_html, pep_asset_index_head_html_size);
     write_title(writer);
     write_reach(writer);
+    pep_write(writer, pep_asset_index_ask_html, pep_asset_index_ask_html_size);
     write_table(writer, exchange->arena);
-    write_help(writer);
+    write_paths(writer);
 }

@@ -46,6 +46,15 @@ has "index: a page" 'Content-Type: text/html; charset=utf-8'
 for name in allocs cmdline heap profile symbol temporary; do
     is "index: links to $name, relative" "$(grep -c "<a href=\"$name\">" "$BODY")" 1
 done
+for path in /profile_start /debug/fgprof /debug/profep /healthz; do
+    is "index: tells of $path" "$(grep -cF "<dt><code>$path</code>" "$BODY")" 1
+done
+is "index: no link from the root, which would break behind a prefix" "$(grep -c 'href="/' "$BODY")" 0
+grep -o 'href="[^"]*"' "$BODY" | sed 's/^href="//; s/"$//; s/&amp;/\&/g' | grep -v '^data:' >"$TMP/links"
+within_range "index: links" "$(wc -l <"$TMP/links")" 30 200
+while read -r link; do
+    is "index: $link answers" "$(status_of -I -H 'Accept: text/html' "$URL/debug/pprof/$link")" 200
+done <"$TMP/links"
 ask "$URL/debug/pprof/cmdline"
 matches "cmdline: NUL between, none at the end" "$TEXT" \
     '^[^|]*python3\|-c\|while True: pass\|an argument$'
