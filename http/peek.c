@@ -68,7 +68,10 @@ static void *run(void *argument) {
         pep_table_inherit();
     PEP_COUNT(peeks, 1);
     report();
-    pep_store_release(&peek.state, pep_load_acquire(&peek.is_stopping) ? AWAY : OPEN);
+    pep_store_release(&peek.state, AWAY);
+    pep_fence_seq_cst(); /* pairs with pep_peek_open: it sees AWAY, or we that it was */
+    if (!pep_load_acquire(&peek.is_stopping))
+        (void)change(AWAY, OPEN);
     pep_os_futex_wake(&peek.state, INT_MAX);
     return argument;
 }
@@ -78,6 +81,7 @@ static void *run(void *argument) {
 void pep_peek_open(const struct pep_peek_options *options) {
     peek.options = *options;
     pep_store_release(&peek.is_stopping, 0);
+    pep_fence_seq_cst();
     if (!change(CLOSED, OPEN))
         (void)change(AWAY, OPEN);
 }

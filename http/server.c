@@ -356,8 +356,10 @@ void pep_server_stop(void) {
         pep_listen_unlink(&server.where, &server.listener);
     }
     wake_thread();
-    pep_peek_stop(STOP_NS - JOIN_NS);
+    pep_peek_stop(0);
     pep_connections_stop(STOP_NS - JOIN_NS);
+    uint64_t now_ns = pep_os_clock_ns(CLOCK_MONOTONIC);
+    pep_peek_stop(now_ns + JOIN_NS < deadline_ns ? deadline_ns - JOIN_NS - now_ns : 0);
     finish_stop(deadline_ns);
 }
 

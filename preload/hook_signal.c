@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <stddef.h>
 #include <sys/signalfd.h>
+#include <sys/syscall.h>
 
 #include "http/record.h"
 #include "http/server.h"
@@ -178,12 +179,14 @@ PEP_SIGNAL_SAFE static void on_fatal(int n, siginfo_t *info, void *context) {
         (void)pep_os_tgsigqueueinfo(pep_os_getpid(), pep_os_gettid(), n, info);
 }
 
-/* A peek is asked for from outside. What the program sends itself, or set a timer for, does what it
- * would have done. */
+/* A peek is asked for from outside. What the program sends itself or its descendants, or set a
+ * timer for, does what it would have done. */
 PEP_SIGNAL_SAFE static bool is_from_outside(const siginfo_t *info) {
-    bool is_sent =
-        info->si_code == SI_USER || info->si_code == SI_TKILL || info->si_code == SI_QUEUE;
-    return is_sent && info->si_pid != pep_os_getpid();
+    if (info->si_code != SI_USER && info->si_code != SI_TKILL && info->si_code != SI_QUEUE)
+        return false;
+    return info->si_pid != pep_os_getpid() &&
+           !(pep_init_is_descendant() &&
+             info->si_pid == pep_os_call6(SYS_getppid, 0, 0, 0, 0, 0, 0));
 }
 
 PEP_SIGNAL_SAFE static void on_peek(int n, siginfo_t *info, void *context) {

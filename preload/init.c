@@ -62,6 +62,10 @@ PEP_SIGNAL_SAFE bool pep_init_is_this_process(void) {
     return pep_os_getpid() == pep_load_relaxed(&process_pid);
 }
 
+PEP_SIGNAL_SAFE bool pep_init_is_descendant(void) {
+    return is_descendant;
+}
+
 PEP_HOOK_SAFE bool pep_init_is_starting_own(void) {
     return is_starting_own;
 }

@@ -22,6 +22,9 @@ PEP_SIGNAL_SAFE bool pep_init_is_awake(void);
  * never told: nothing there may be touched. One getpid(2). */
 PEP_SIGNAL_SAFE bool pep_init_is_this_process(void);
 
+/* True when it was started below a preloaded process, or forked from one. */
+PEP_SIGNAL_SAFE bool pep_init_is_descendant(void);
+
 /* The listener and, where asked for, the recorder: start is idempotent and quiet; stop returns
  * when its threads have ended, or after the server's patience. */
 void pep_init_agent_start(void);

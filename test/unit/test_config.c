@@ -54,6 +54,37 @@ static void test_defaults(void **state) {
     assert_null(pep_config.output);
     assert_null(pep_config.token);
     assert_null(pep_config.log);
+    assert_int_equal(pep_config.peek_signal, SIGUSR1);
+    assert_true(pep_config.peek_ns == 1000000000);
+    assert_int_equal(pep_config.peek_snapshot, 0);
+}
+
+static void test_peek(void **state) {
+    static const struct {
+        const char *entry;
+        uint32_t number;
+    } signals_said[] = {{"PROFEP_PEEK_SIGNAL=none", 0},        {"PROFEP_PEEK_SIGNAL=USR2", SIGUSR2},
+                        {"PROFEP_PEEK_SIGNAL=SIGHUP", SIGHUP}, {"PROFEP_PEEK_SIGNAL=12", SIGUSR2},
+                        {"PROFEP_PEEK_SIGNAL=34", 34},         {"PROFEP_PEEK_SIGNAL=64", 64}};
+    (void)state;
+    for (size_t i = 0; i < PEP_COUNT_OF(signals_said); i++) {
+        load(signals_said[i].entry, NULL);
+        assert_int_equal(pep_config.peek_signal, signals_said[i].number);
+        assert_string_equal(logged(), "");
+    }
+    load("PROFEP_PEEK_DURATION=0.25", "PROFEP_PEEK_HEAP_SNAPSHOT=1", NULL);
+    assert_true(pep_config.peek_ns == 250000000);
+    assert_int_equal(pep_config.peek_snapshot, 1);
+    assert_non_null(strstr(pep_config_describe(), "\"PROFEP_PEEK_DURATION\":0.25,"));
+    assert_non_null(strstr(pep_config_describe(), "\"PROFEP_PEEK_SIGNAL\":10,"));
+    load("PROFEP_PEEK_DURATION=3600", "JULIA_PROFILE_PEEK_HEAP_SNAPSHOT=True", NULL);
+    assert_true(pep_config.peek_ns == 3600000000000);
+    assert_int_equal(pep_config.peek_snapshot, 1);
+    assert_non_null(strstr(pep_config_describe(), "\"PROFEP_PEEK_DURATION\":3600.0,"));
+    load("PROFEP_PEEK_DURATION=1.0000000001", "JULIA_PROFILE_PEEK_HEAP_SNAPSHOT=false", NULL);
+    assert_true(pep_config.peek_ns == 1000000000);
+    assert_int_equal(pep_config.peek_snapshot, 0);
+    assert_string_equal(logged(), "");
 }
 
 static void test_values(void **state) {
@@ -100,6 +131,20 @@ static void test_wrong_values(void **state) {
         {"PROFEP_CPU_ENGINE=aut",
          "PROFEP_CPU_ENGINE=aut is not accepted (auto|perf|timer); using auto\n"},
         {"PROFEP_CHILDREN=auto", "PROFEP_CHILDREN=auto is not accepted (none|all); using all\n"},
+        {"PROFEP_PEEK_SIGNAL=KILL", "PROFEP_PEEK_SIGNAL=KILL is not accepted (a signal's name"},
+        {"PROFEP_PEEK_SIGNAL=SIG", "PROFEP_PEEK_SIGNAL=SIG is not accepted ("},
+        {"PROFEP_PEEK_SIGNAL=9", "PROFEP_PEEK_SIGNAL=9 is not accepted ("},
+        {"PROFEP_PEEK_SIGNAL=33", "PROFEP_PEEK_SIGNAL=33 is not accepted ("},
+        {"PROFEP_PEEK_SIGNAL=65", "PROFEP_PEEK_SIGNAL=65 is not accepted ("},
+        {"PROFEP_PEEK_SIGNAL=10x", "PROFEP_PEEK_SIGNAL=10x is not accepted ("},
+        {"PROFEP_PEEK_DURATION=0.09",
+         "PROFEP_PEEK_DURATION=0.09 is not accepted (0.1..3600); using 1.0\n"},
+        {"PROFEP_PEEK_DURATION=3600.1", "PROFEP_PEEK_DURATION=3600.1 is not accepted ("},
+        {"PROFEP_PEEK_DURATION=99999999999999999999",
+         "PROFEP_PEEK_DURATION=99999999999999999999 is not accepted ("},
+        {"PROFEP_PEEK_DURATION=1.", "PROFEP_PEEK_DURATION=1. is not accepted ("},
+        {"PROFEP_PEEK_DURATION=.5", "PROFEP_PEEK_DURATION=.5 is not accepted ("},
+        {"PROFEP_PEEK_DURATION=1s", "PROFEP_PEEK_DURATION=1s is not accepted ("},
         {"PROFEP_LISTEN=nowhere", "PROFEP_LISTEN=nowhere is not accepted ("},
         {"PROFEP_HEAT=1", "PROFEP_HEAT is not a setting of profep; ignored\n"},
         {"PROFEP_HZX=1", "PROFEP_HZX is not a setting of profep; ignored\n"},
@@ -117,6 +162,8 @@ static void test_wrong_values(void **state) {
         assert_int_equal(pep_config.lock_rate, 10000);
         assert_int_equal(pep_config.cpu_engine, 0);
         assert_int_equal(pep_config.children, 1);
+        assert_int_equal(pep_config.peek_signal, SIGUSR1);
+        assert_true(pep_config.peek_ns == 1000000000);
         assert_string_equal(pep_config.listen, "127.0.0.1:16825+");
     }
     load("PROFEP_MARK=17", NULL);
@@ -219,6 +266,7 @@ static void test_leave(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_peek),
         cmocka_unit_test(test_values),
         cmocka_unit_test(test_empty_is_not_set),
         cmocka_unit_test(test_wrong_values),

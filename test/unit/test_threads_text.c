@@ -49,6 +49,8 @@ static void test_golden(void **state) {
     example_golden("example.threads", &text);
     struct pep_buffer_writer julia = encode(pep_encode_threads_julia, &example_dump);
     example_golden("example.tasks", &julia);
+    struct pep_buffer_writer peek = encode(pep_encode_threads_peek, &example_dump);
+    example_golden("example.peek", &peek);
 }
 
 static void test_a_strict_reader_takes_it(void **state) {
@@ -142,6 +144,7 @@ static void test_empty(void **state) {
     struct pep_dump dump = {.profile = &nothing};
     assert_string_equal(text_of(pep_encode_threads_text, &dump), "");
     assert_string_equal(text_of(pep_encode_threads_julia, &dump), "==== Done\n");
+    assert_string_equal(text_of(pep_encode_threads_peek, &dump), "");
     assert_non_null(strstr(text_of(pep_encode_threads_html, &dump), ": 0 threads</h1>"));
 }
 
@@ -171,7 +174,7 @@ static void test_cap(void **state) {
 static void test_no_memory(void **state) {
     (void)state;
     static const encoder encoders[] = {pep_encode_threads_text, pep_encode_threads_julia,
-                                       pep_encode_threads_html};
+                                       pep_encode_threads_html, pep_encode_threads_peek};
     for (size_t which = 0; which < sizeof(encoders) / sizeof(encoders[0]); which++) {
         int refused = 0;
         for (size_t limit = 1; limit < (1u << 20); limit += 16384) {
