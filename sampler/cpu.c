@@ -289,15 +289,22 @@ static void visit_threads(bool is_anew) {
     visit_slots(is_anew);
 }
 
+static bool is_free(int sig) {
+    struct pep_ksigaction now;
+    return pep_os_sigaction(sig, NULL, &now) == 0 && now.handler == (void *)SIG_DFL;
+}
+
+/* From the top, but those last that programs take by name without looking: SIGRTMAX is everybody's
+ * example, and Java interrupts its threads with SIGRTMAX - 2. */
 static int choose_signal(int wanted) {
     if (wanted != 0)
         return wanted;
-    for (int sig = RT_SIGNAL_MAX; sig >= RT_SIGNAL_MIN; sig--) {
-        struct pep_ksigaction now;
-        if (pep_os_sigaction(sig, NULL, &now) == 0 && now.handler == (void *)SIG_DFL)
+    for (int sig = RT_SIGNAL_MAX - 1; sig >= RT_SIGNAL_MIN; sig--)
+        if (sig != RT_SIGNAL_MAX - 2 && is_free(sig))
             return sig;
-    }
-    return -EBUSY;
+    if (is_free(RT_SIGNAL_MAX - 2))
+        return RT_SIGNAL_MAX - 2;
+    return is_free(RT_SIGNAL_MAX) ? RT_SIGNAL_MAX : -EBUSY;
 }
 
 int pep_cpu_init(const struct pep_cpu_options *options) {

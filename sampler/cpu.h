@@ -27,7 +27,7 @@ enum pep_cpu_choice { PEP_CPU_AUTO = 0, PEP_CPU_PERF, PEP_CPU_TIMER };
 
 struct pep_cpu_options {
     enum pep_cpu_choice engine;
-    int signal; /* 0: the highest real-time signal that the program leaves at its default */
+    int signal; /* 0: a high real-time signal that the program leaves at its default */
 };
 
 struct pep_cpu_state {
