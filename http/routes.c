@@ -313,6 +313,13 @@ const struct pep_route pep_routes[] = {
      "The profiler about itself, as JSON: counters of every loss, sampler, settings.",
      {{0}},
      pep_on_self},
+    {"/debug/profep/config",
+     READ | PEP_POST,
+     NULL,
+     NULL,
+     "Every setting, its value and where that is from; a POST changes what can change at run time.",
+     {{0}},
+     pep_on_config},
     {"/healthz", READ, NULL, NULL, "Says ok.", {{0}}, pep_on_health},
     {"/health", READ, NULL, NULL, "Says OK.", {{0}}, pep_on_health_iox},
 };

@@ -16,14 +16,16 @@
 #include "http/access.h"
 #include "http/request.h"
 #include "http/response.h"
+#include "http/server.h"
 #include "http/window.h"
 
 /* What handlers may know of the server. */
 struct pep_service {
-    uint32_t hz;                   /* default rate of CPU profiles */
-    const char *url;               /* where we listen */
-    const char *stage_path;        /* for files of debug_engine */
-    const char *(*describe)(void); /* JSON object, or NULL */
+    uint32_t hz;                                /* default rate of CPU profiles */
+    const char *url;                            /* where we listen */
+    const char *stage_path;                     /* for files of debug_engine */
+    const char *(*describe)(void);              /* JSON object, or NULL */
+    const struct pep_server_settings *settings; /* NULL: none */
     struct pep_access access;
     uint32_t connections; /* being served now */
 };
@@ -92,6 +94,7 @@ void pep_on_debug_engine(struct pep_exchange *exchange);
 void pep_on_cmdline(struct pep_exchange *exchange);
 void pep_on_symbol(struct pep_exchange *exchange);
 void pep_on_self(struct pep_exchange *exchange);
+void pep_on_config(struct pep_exchange *exchange);
 void pep_on_health(struct pep_exchange *exchange);
 void pep_on_health_iox(struct pep_exchange *exchange);
 void pep_on_callers(struct pep_exchange *exchange);

@@ -76,13 +76,17 @@ static void pause_ns(uint64_t ns) {
     }
 }
 
-static void publish(void) {
+static void write_runfile(void) {
     struct pep_runfile content = {.target = server.target, .service = server.options.service};
     int error =
         pep_runfile_write(server.options.rundir, server.runtime_dir[0] ? server.runtime_dir : NULL,
                           &content, &server.runfile);
     if (error)
         pep_log("no run file: %s", strerrordesc_np(-error));
+}
+
+static void publish(void) {
+    write_runfile();
     /* release: pairs with acquire in pep_server_url */
     pep_store_release(&server.is_up, 1);
     if (is_stopping())
@@ -103,6 +107,7 @@ static int open_listener(void) {
         .hz = server.options.hz,
         .url = server.url,
         .describe = server.options.describe,
+        .settings = server.options.settings,
         .stage_path = server.options.stage_path ? server.options.stage_path
                       : server.tmp_dir[0]       ? server.tmp_dir
                                                 : "/tmp",
@@ -337,6 +342,25 @@ int pep_server_start(const struct pep_server_options *options) {
 
 const char *pep_server_url(void) {
     return pep_load_acquire(&server.is_up) ? server.url : NULL;
+}
+
+void pep_server_change(const struct pep_server_options *options) {
+    bool is_renamed = server.options.service != options->service;
+    server.options.hz = options->hz;
+    server.options.service = options->service;
+    server.options.token = options->token;
+    pep_store_relaxed(&server.service.hz, options->hz);
+    /* release: the text was there before */
+    pep_store_release(&server.service.access.token, options->token);
+    if (!is_renamed || !pep_load_acquire(&server.is_up) || is_stopping())
+        return;
+    write_runfile();
+    if (is_stopping())
+        pep_runfile_remove(&server.runfile);
+}
+
+void pep_server_heap_varies(void) {
+    pep_window_heap_vary();
 }
 
 void pep_server_unpublish(void) {

@@ -12,11 +12,34 @@
 #define PEP_HTTP_SERVER_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "sampler/rt/attrs.h"
 
 #define PEP_SERVER_CONNECTIONS_MAX 64
+
+/* One setting, for people and programs. */
+struct pep_setting_view {
+    const char *name, *value;        /* value NULL: none */
+    const char *fallback, *accepted; /* fallback NULL: none */
+    const char *help, *origin;       /* origin: "default", "environment", "changed" */
+    const char *fixed;               /* why it cannot be changed, behind the name; NULL: it can */
+    bool is_number;
+    char text[32]; /* what value may point to */
+};
+struct pep_setting_change {
+    const char *name, *value;
+};
+#define PEP_SETTING_SENTENCE_BYTES 256
+
+/* What /debug/profep/config asks of who owns the settings. */
+struct pep_server_settings {
+    bool (*get)(size_t i, struct pep_setting_view *view);
+    /* All or nothing: NULL, or the sentence of a 400. One thread at a time. */
+    const char *(*change)(const struct pep_setting_change *changes, size_t count,
+                          char sentence[PEP_SETTING_SENTENCE_BYTES]);
+};
 
 /* Strings must outlive the server. */
 struct pep_server_options {
@@ -30,6 +53,7 @@ struct pep_server_options {
     uint32_t hz;              /* default rate of CPU profiles */
     uint64_t delay_ns;        /* open the listener only when the process is this old */
     bool is_apart;            /* with a table of descriptors that the host cannot reach */
+    const struct pep_server_settings *settings; /* NULL: none are shown */
     const char *(*describe)(void); /* JSON object text for /debug/profep "config", or NULL */
     uint64_t peek_ns;              /* of the profile in a peek; 0: a second */
     bool has_peek_snapshot;
@@ -41,6 +65,10 @@ bool pep_server_listen_is_valid(const char *text);
 /* Starts the thread that listens. Does not wait: pep_server_url tells when it is up. 0 or -errno;
  * -EALREADY also while a thread that was told to stop has not ended. */
 int pep_server_start(const struct pep_server_options *options);
+/* What may change while it runs: hz, service and token. Texts must outlive the server. */
+void pep_server_change(const struct pep_server_options *options);
+/* The heap is sampled at another rate than before. */
+void pep_server_heap_varies(void);
 /* "http://127.0.0.1:16825/" or "unix:/path", NULL while not listening. */
 const char *pep_server_url(void);
 /* At exit, or to be away for a moment: removes the run file, ends the thread that listens, waits

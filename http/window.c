@@ -85,6 +85,10 @@ bool pep_window_heap_has_varied(void) {
     return pep_load_relaxed(&has_varied) != 0;
 }
 
+void pep_window_heap_vary(void) {
+    pep_store_relaxed(&has_varied, 1);
+}
+
 int pep_window_heap_begin(const struct pep_heap_window *window) {
     if (window->probability > 0 || window->rate_bytes)
         pep_store_relaxed(&has_varied, 1);

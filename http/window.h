@@ -66,6 +66,8 @@ int pep_window_heap_begin(const struct pep_heap_window *window);
 void pep_window_heap_end(const struct pep_heap_window *window);
 /* Some window ever had sampling of its own: what was recorded is no longer of one rate. */
 bool pep_window_heap_has_varied(void);
+/* It has, by other means. */
+void pep_window_heap_vary(void);
 
 struct pep_mmap_window {
     uint64_t duration_ns; /* 0: since the start of the process, at once */

@@ -2,6 +2,7 @@
 
 #include <signal.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -16,6 +17,7 @@ struct setting {
     enum kind kind;
     const char *fallback;
     const char *accepted;
+    const char *help;
     size_t offset, bytes; /* of the field */
 };
 
@@ -24,6 +26,7 @@ struct setting {
      kind, \
      fallback, \
      accepted, \
+     help, \
      offsetof(struct pep_config, field), \
      sizeof(((struct pep_config *)0)->field)},
 static const struct setting settings[] = {
@@ -33,6 +36,8 @@ static const struct setting settings[] = {
 
 struct pep_config pep_config;
 
+static enum { DEFAULT, ENVIRONMENT, CHANGED } origins[PEP_COUNT_OF(settings)];
+
 /* Copies of the texts. PATH_MAX for the longest, and as much again for all others. */
 static char texts[12288] PEP_LARGE;
 static size_t texts_used;
@@ -41,13 +46,21 @@ static void *field_of(const struct setting *setting) {
     return (char *)&pep_config + setting->offset;
 }
 
+/* Where values are put: the settings, or a trial of them. */
+static struct pep_config *into = &pep_config;
+
+static void *slot_of(const struct setting *setting) {
+    return (char *)into + setting->offset;
+}
+
 static bool set_text(const struct setting *setting, const char *value) {
-    const char **field = field_of(setting);
+    const char **field = slot_of(setting);
     if (*value == '\0') {
         *field = NULL;
         return true;
     }
-    if (field == &pep_config.listen && !pep_server_listen_is_valid(value))
+    if (setting->offset == offsetof(struct pep_config, listen) &&
+        !pep_server_listen_is_valid(value))
         return false;
     size_t size = strlen(value) + 1;
     if (size > sizeof(texts) - texts_used)
@@ -78,9 +91,9 @@ static bool set_number(const struct setting *setting, const char *value) {
     if (number < low || number > high || *end != '\0')
         return false;
     if (setting->bytes == sizeof(uint64_t))
-        *(uint64_t *)field_of(setting) = (uint64_t)number;
+        *(uint64_t *)slot_of(setting) = (uint64_t)number;
     else
-        *(uint32_t *)field_of(setting) = (uint32_t)number;
+        *(uint32_t *)slot_of(setting) = (uint32_t)number;
     return true;
 }
 
@@ -90,7 +103,7 @@ static bool set_choice(const struct setting *setting, const char *value) {
     for (const char *at = setting->accepted; *at != '\0'; index++) {
         size_t width = strcspn(at, "|");
         if (width == size && memcmp(at, value, size) == 0) {
-            *(uint32_t *)field_of(setting) = index;
+            *(uint32_t *)slot_of(setting) = index;
             return true;
         }
         at += width + (at[width] == '|');
@@ -111,7 +124,7 @@ static const struct {
 #define SIGNAL_MAX 64
 
 static bool set_signal(const struct setting *setting, const char *value) {
-    uint32_t *field = field_of(setting);
+    uint32_t *field = slot_of(setting);
     const char *end, *name = strncmp(value, "SIG", 3) == 0 ? value + 3 : value;
     long number = parse_number(value, &end);
     bool is_number = number >= 0 && *end == '\0';
@@ -154,7 +167,7 @@ static bool set_seconds(const struct setting *setting, const char *value) {
     long number = parse_seconds(value, &end);
     if (number < low || number > high || *end != '\0')
         return false;
-    *(uint64_t *)field_of(setting) = (uint64_t)number;
+    *(uint64_t *)slot_of(setting) = (uint64_t)number;
     return true;
 }
 
@@ -186,7 +199,9 @@ static void load_entry(const char *entry) {
         const char *value = value_of(entry, setting->name, strlen(setting->name));
         if (!value)
             continue;
-        if (*value != '\0' && !set(setting, value))
+        if (*value != '\0' && set(setting, value))
+            origins[i] = ENVIRONMENT;
+        else if (*value != '\0')
             pep_log("%s=%.200s is not accepted (%s); using %s", setting->name, value,
                     setting->accepted, *setting->fallback ? setting->fallback : "none");
         return;
@@ -210,8 +225,10 @@ static void load_julia(char *const *environment) {
 void pep_config_load(char *const *environment) {
     static const char prefix[] = "PROFEP_";
     texts_used = 0;
-    for (size_t i = 0; i < PEP_COUNT_OF(settings); i++)
+    for (size_t i = 0; i < PEP_COUNT_OF(settings); i++) {
         (void)set(&settings[i], settings[i].fallback);
+        origins[i] = DEFAULT;
+    }
     if (!environment)
         return;
     /* The log first: the others may have something to say. */
@@ -287,28 +304,38 @@ static void put_choice(struct text *text, const struct setting *setting, uint32_
     const char *at = setting->accepted;
     for (; index > 0; index--)
         at += strcspn(at, "|") + 1;
-    put(text, '"');
     for (size_t i = 0, width = strcspn(at, "|"); i < width; i++)
         put(text, at[i]);
-    put(text, '"');
+}
+
+/* Of all kinds but TEXT. */
+static void put_bare(struct text *text, const struct setting *setting) {
+    if (setting->kind == CHOICE)
+        put_choice(text, setting, *(uint32_t *)field_of(setting));
+    else if (setting->kind == SECONDS)
+        put_seconds(text, *(uint64_t *)field_of(setting));
+    else
+        put_number(text, setting->bytes == sizeof(uint64_t) ? *(uint64_t *)field_of(setting)
+                                                            : *(uint32_t *)field_of(setting));
+}
+
+/* NULL: none. */
+static const char *text_of(const struct setting *setting) {
+    const char *value = *(const char **)field_of(setting);
+    return value && field_of(setting) == (void *)&pep_config.token ? "(hidden)" : value;
 }
 
 static void put_value(struct text *text, const struct setting *setting) {
-    if (setting->kind == NUMBER)
-        put_number(text, setting->bytes == sizeof(uint64_t) ? *(uint64_t *)field_of(setting)
-                                                            : *(uint32_t *)field_of(setting));
-    else if (setting->kind == SIGNAL)
-        put_number(text, *(uint32_t *)field_of(setting));
-    else if (setting->kind == SECONDS)
-        put_seconds(text, *(uint64_t *)field_of(setting));
-    else if (setting->kind == CHOICE)
-        put_choice(text, setting, *(uint32_t *)field_of(setting));
-    else if (!*(const char **)field_of(setting))
+    if (setting->kind == CHOICE)
+        put(text, '"');
+    if (setting->kind != TEXT)
+        put_bare(text, setting);
+    else if (!text_of(setting))
         put_plain(text, "null");
-    else if (field_of(setting) == (void *)&pep_config.token)
-        put_string(text, "(hidden)");
     else
-        put_string(text, *(const char **)field_of(setting));
+        put_string(text, text_of(setting));
+    if (setting->kind == CHOICE)
+        put(text, '"');
 }
 
 const char *pep_config_describe(void) {
@@ -324,4 +351,114 @@ const char *pep_config_describe(void) {
     put(&text, '}');
     json[text.used] = '\0';
     return json;
+}
+
+/* -- while the program runs ----------------------------------------------------------------- */
+
+static const char *refuse_heap_rate(void) {
+    return pep_config.heap == PEP_CONFIG_HEAP_SAMPLED ? NULL : "is for PROFEP_HEAP=sampled";
+}
+
+/* Whoever gave the one there is may choose another. */
+static const char *refuse_token(void) {
+    return pep_config.token ? NULL : "is set when the program starts";
+}
+
+/* A setting is changed by these, or not at all. */
+static const struct {
+    size_t offset;
+    const char *(*refuse)(void); /* why it cannot be changed now, or NULL */
+} changeable[] = {
+    {offsetof(struct pep_config, hz), NULL},
+    {offsetof(struct pep_config, heap_rate), refuse_heap_rate},
+    {offsetof(struct pep_config, lock_rate), NULL},
+    {offsetof(struct pep_config, service), NULL},
+    {offsetof(struct pep_config, token), refuse_token},
+    {offsetof(struct pep_config, log), NULL},
+};
+
+/* Why it cannot be changed, or NULL. */
+static const char *fixed_of(const struct setting *setting) {
+    for (size_t i = 0; i < PEP_COUNT_OF(changeable); i++)
+        if (changeable[i].offset == setting->offset)
+            return changeable[i].refuse ? changeable[i].refuse() : NULL;
+    return "is set when the program starts";
+}
+
+bool pep_config_get(size_t i, struct pep_setting_view *view) {
+    static const char *const words[] = {"default", "environment", "changed"};
+    if (i >= PEP_COUNT_OF(settings))
+        return false;
+    const struct setting *setting = &settings[i];
+    struct text text = {.data = view->text, .size = sizeof(view->text)};
+    memset(view->text, 0, sizeof(view->text));
+    if (setting->kind != TEXT)
+        put_bare(&text, setting);
+    view->name = setting->name;
+    view->value = setting->kind == TEXT ? text_of(setting) : view->text;
+    view->is_number = setting->kind == NUMBER || setting->kind == SECONDS;
+    view->fallback = *setting->fallback ? setting->fallback : NULL;
+    view->accepted = setting->accepted;
+    view->help = setting->help;
+    view->origin = words[origins[i]];
+    view->fixed = fixed_of(setting);
+    return true;
+}
+
+/* By the variable's name, or by what follows PROFEP_ in it. -1: there is none. */
+static int find_setting(const char *name) {
+    for (size_t i = 0; i < PEP_COUNT_OF(settings); i++)
+        if (strcasecmp(settings[i].name, name) == 0 || strcasecmp(settings[i].name + 7, name) == 0)
+            return (int)i;
+    return -1;
+}
+
+/* What may not be set over the wire: a file of anybody's choice that is then written to, and an end
+ * of the need for a token. */
+static const char *refuse_value(const struct setting *setting, const char *value) {
+    if (setting->offset == offsetof(struct pep_config, token) && *value == '\0')
+        return "can be replaced, not taken away";
+    if (setting->offset == offsetof(struct pep_config, log) && *value != '\0' &&
+        strcmp(value, "stderr") != 0)
+        return "can be stderr or nothing: a path is set when the program starts";
+    return NULL;
+}
+
+static const char *try_one(const struct pep_setting_change *change, int found) {
+    if (found < 0)
+        return "is not a setting";
+    const struct setting *setting = &settings[found];
+    const char *why = fixed_of(setting);
+    if (!why)
+        why = refuse_value(setting, change->value);
+    if (why)
+        return why;
+    const char *value = *change->value || setting->kind == TEXT ? change->value : setting->fallback;
+    return set(setting, value) ? NULL : "";
+}
+
+const char *pep_config_change(const struct pep_setting_change *changes, size_t count,
+                              char sentence[PEP_SETTING_SENTENCE_BYTES]) {
+    static struct pep_config trial; /* all or nothing */
+    const size_t texts_before = texts_used;
+    trial = pep_config;
+    into = &trial;
+    const char *why = NULL;
+    size_t i = 0;
+    for (; i < count && !why; i++) {
+        int found = find_setting(changes[i].name);
+        why = try_one(&changes[i], found);
+        if (why)
+            snprintf(sentence, PEP_SETTING_SENTENCE_BYTES, "%.60s %s%s.", changes[i].name,
+                     *why ? why : "must be ", *why ? "" : settings[found].accepted);
+    }
+    into = &pep_config;
+    if (why) {
+        texts_used = texts_before;
+        return sentence;
+    }
+    pep_config = trial;
+    for (i = 0; i < count; i++)
+        origins[find_setting(changes[i].name)] = CHANGED;
+    return NULL;
 }

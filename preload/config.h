@@ -2,17 +2,20 @@
  * PROFEP_* settings: one table for the environment, profep-run's flags, its help and the docs.
  *
  * Model:   read once in the constructor; a wrong value is one log line naming variable, value
- *          and accepted range, then the default. Never a failed start.
- * Writers: pep_config_load.  [normal]
- * Readers: everybody, afterwards constant.
+ *          and accepted range, then the default. Never a failed start. Some may be changed later.
+ * Writers: pep_config_load; pep_config_change.  [normal]
+ * Readers: everybody.
  * Memory:  static; the texts are copies, because programs overwrite their environment.
  * When full: a text that does not fit is a wrong value.
  */
 #ifndef PEP_PRELOAD_CONFIG_H
 #define PEP_PRELOAD_CONFIG_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "http/server.h"
 
 /* Texts are NULL when not set and without default. The table stands in config.def. */
 struct pep_config {
@@ -51,5 +54,11 @@ void pep_config_load(char *const *environment);
 /* All settings as a JSON object, the token hidden. Static storage, rebuilt on each call: for one
  * thread at a time. */
 const char *pep_config_describe(void);
+/* Setting number i; false: there is none. */
+bool pep_config_get(size_t i, struct pep_setting_view *view);
+/* All of the changes, or none and the sentence that says why; one thread at a time. What follows
+ * from them is init.c's. */
+const char *pep_config_change(const struct pep_setting_change *changes, size_t count,
+                              char sentence[PEP_SETTING_SENTENCE_BYTES]);
 
 #endif

@@ -23,6 +23,7 @@
 #include "http/record.h"
 #include "http/server.h"
 #include "preload/config.h"
+#include "preload/config_apply.h"
 #include "preload/environment.h"
 #include "preload/real.h"
 #include "sampler/ask.h"
@@ -84,6 +85,7 @@ static void start_server(void) {
                                          .is_apart = true,
                                          .delay_ns = is_descendant ? CHILD_DELAY_NS : 0,
                                          .describe = pep_config_describe,
+                                         .settings = &pep_config_settings,
                                          .peek_ns = pep_config.peek_ns,
                                          .has_peek_snapshot = pep_config.peek_snapshot != 0};
     int error = pep_server_start(&options);

@@ -140,6 +140,18 @@ static int replace(const struct window *from, const struct window *to) {
     return result;
 }
 
+int pep_heap_set_rate(uint32_t rate_bytes) {
+    if (rate_bytes > PEP_HEAP_RATE_MAX)
+        return -EINVAL;
+    if (!is_initialised || pep_load_relaxed(&pep_heap_settings.is_retired))
+        return -ENOTSUP;
+    take_lock();
+    standing_rate = rate_bytes;
+    apply();
+    drop_lock();
+    return 0;
+}
+
 int pep_heap_begin(uint32_t rate_bytes) {
     if (rate_bytes < 1 || rate_bytes > PEP_HEAP_RATE_MAX)
         return -EINVAL;

@@ -47,6 +47,8 @@ int pep_heap_init(const struct pep_heap_options *options);
 void pep_heap_set_unreachable(const char *why);
 void pep_heap_state(struct pep_heap_state *state);
 
+/* Another standing rate than that of the options; 0: off. 0 or -errno. */
+int pep_heap_set_rate(uint32_t rate_bytes);
 /* A window with a rate of its own: the smallest rate of all open windows and the standing one is
  * in force. rate_bytes in [1, PEP_HEAP_RATE_MAX]. 0 or -errno. Each begin needs one end. */
 int pep_heap_begin(uint32_t rate_bytes);

@@ -208,6 +208,98 @@ static void test_describe(void **state) {
     assert_int_equal(json[strlen(json) - 1], '}');
 }
 
+/* -- while the program runs ----------------------------------------------------------------- */
+
+static struct pep_setting_view view_of(const char *name) {
+    struct pep_setting_view view;
+    for (size_t i = 0; pep_config_get(i, &view); i++)
+        if (strcmp(view.name, name) == 0)
+            return view;
+    fail();
+    return view;
+}
+
+static void test_views(void **state) {
+    (void)state;
+    load("PROFEP_TOKEN=secret", "PROFEP_HZ=250", "PROFEP_SERVICE=", "PROFEP_LOCK_RATE=x", NULL);
+    struct pep_setting_view view = view_of("PROFEP_HZ");
+    assert_string_equal(view.text, "250");
+    assert_string_equal(view.fallback, "100");
+    assert_string_equal(view.accepted, "1..10000");
+    assert_string_equal(view.origin, "environment");
+    assert_true(view.is_number && !view.fixed);
+    assert_string_equal(view_of("PROFEP_TOKEN").value, "(hidden)");
+    assert_null(view_of("PROFEP_SERVICE").value);
+    assert_string_equal(view_of("PROFEP_SERVICE").origin, "default");
+    assert_string_equal(view_of("PROFEP_LOCK_RATE").origin, "default"); /* it was refused */
+    view = view_of("PROFEP_CPU_ENGINE");
+    assert_string_equal(view.text, "auto");
+    assert_string_equal(view.fixed, "is set when the program starts");
+    assert_string_equal(view_of("PROFEP_PEEK_DURATION").text, "1.0");
+    for (size_t i = 0; pep_config_get(i, &view); i++)
+        assert_true(view.help[0] && view.accepted[0]);
+}
+
+static void test_changes(void **state) {
+    (void)state;
+    char sentence[PEP_SETTING_SENTENCE_BYTES];
+    static const struct pep_setting_change good[] = {{"PROFEP_HZ", "300"},    {"heap_rate", "1"},
+                                                     {"Lock_Rate", "7"},      {"service", "other"},
+                                                     {"PROFEP_TOKEN", "new"}, {"log", "stderr"}};
+    load("PROFEP_TOKEN=old", "PROFEP_HZ=250", NULL);
+    assert_null(pep_config_change(good, 6, sentence));
+    assert_int_equal(pep_config.hz, 300);
+    assert_int_equal(pep_config.heap_rate, 1);
+    assert_int_equal(pep_config.lock_rate, 7);
+    assert_string_equal(pep_config.service, "other");
+    assert_string_equal(pep_config.token, "new");
+    assert_string_equal(pep_config.log, "stderr");
+    assert_string_equal(view_of("PROFEP_HZ").origin, "changed");
+    static const struct pep_setting_change back[] = {{"hz", ""}, {"log", ""}, {"service", ""}};
+    assert_null(pep_config_change(back, 3, sentence));
+    assert_int_equal(pep_config.hz, 100);
+    assert_null(pep_config.log);
+    assert_null(pep_config.service);
+}
+
+static void test_changes_refused(void **state) {
+    (void)state;
+    static const struct {
+        struct pep_setting_change change;
+        const char *sentence;
+    } bad[] = {
+        {{"hz", "0"}, "hz must be 1..10000."},
+        {{"PROFEP_HZ", "1e3"}, "PROFEP_HZ must be 1..10000."},
+        {{"heap_rate", "-1"}, "heap_rate must be 0..1073741824."},
+        {{"hertz", "1"}, "hertz is not a setting."},
+        {{"", "1"}, " is not a setting."},
+        {{"listen", ":0"}, "listen is set when the program starts."},
+        {{"allow_origin", "*"}, "allow_origin is set when the program starts."},
+        {{"stage_path", "/"}, "stage_path is set when the program starts."},
+        {{"log", "/tmp/x"}, "log can be stderr or nothing: a path is set when the program starts."},
+        {{"token", ""}, "token can be replaced, not taken away."},
+    };
+    char sentence[PEP_SETTING_SENTENCE_BYTES];
+    load("PROFEP_TOKEN=old", NULL);
+    const size_t used = texts_used;
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        /* What comes before it is not done either. */
+        const struct pep_setting_change changes[] = {
+            {"lock_rate", "3"}, {"service", "other"}, bad[i].change};
+        assert_string_equal(pep_config_change(changes, 3, sentence), bad[i].sentence);
+        assert_int_equal(pep_config.lock_rate, 10000);
+        assert_null(pep_config.service);
+        assert_int_equal(texts_used, used);
+    }
+    assert_string_equal(view_of("PROFEP_LOCK_RATE").origin, "default");
+    const struct pep_setting_change token = {"token", "mine"}, rate = {"heap_rate", "1"};
+    load("PROFEP_HEAP=off", NULL);
+    assert_string_equal(pep_config_change(&token, 1, sentence),
+                        "token is set when the program starts.");
+    assert_string_equal(pep_config_change(&rate, 1, sentence),
+                        "heap_rate is for PROFEP_HEAP=sampled.");
+}
+
 /* -- the environment for descendants -------------------------------------------------------- */
 
 static void test_mark(void **state) {
@@ -273,6 +365,9 @@ int main(void) {
         cmocka_unit_test(test_text_too_long),
         cmocka_unit_test(test_texts_are_copies),
         cmocka_unit_test(test_describe),
+        cmocka_unit_test(test_views),
+        cmocka_unit_test(test_changes),
+        cmocka_unit_test(test_changes_refused),
         cmocka_unit_test(test_mark),
         cmocka_unit_test(test_leave),
     };
