@@ -161,6 +161,9 @@ static const signed char fatal_signals[] = {SIGTERM, SIGINT,  SIGHUP,  SIGQUIT, 
                                             SIGPROF, SIGIO,   SIGPWR,  SIGSTKFLT};
 static uint64_t guarded; /* bits of the above once the guard stands */
 static uint64_t peeked;  /* the bit of the signal that asks for a peek */
+/* What the host said together with its default for that one, for when it asks. */
+static uint64_t default_mask;
+static int default_flags;
 
 /* A fault of the instruction itself comes back by returning to it. */
 PEP_SIGNAL_SAFE static bool is_fault(int n, const siginfo_t *info) {
@@ -276,10 +279,21 @@ PEP_SIGNAL_SAFE static void own_action(const struct sigaction *set, struct sigac
     }
 }
 
+PEP_SIGNAL_SAFE static void show_default(struct sigaction *old) {
+    int flags = pep_load_relaxed(&default_flags);
+    void (*restorer)(void) = flags ? old->sa_restorer : NULL;
+    pep_zero(old, sizeof(*old));
+    old->sa_flags = flags;
+    old->sa_restorer = restorer;
+    set_bits(&old->sa_mask, pep_load_relaxed(&default_mask));
+}
+
 /* What the host is told of an action that the kernel holds. */
 PEP_SIGNAL_SAFE static void show_action(int n, struct sigaction *old, uint64_t padded,
                                         uint64_t opened) {
-    if (is_guard(old))
+    if (is_guard(old) && (bit_of(n) & peeked))
+        show_default(old);
+    else if (is_guard(old))
         pep_zero(old, sizeof(*old));
     else if (padded & bit_of(n))
         set_bits(&old->sa_mask, bits_of(&old->sa_mask) & ~our_bit());
@@ -379,6 +393,10 @@ PEP_SIGNAL_SAFE static int host_action(int n, const struct sigaction *set, struc
         (void)pep_and_relaxed(&opened_masks, ~bit_of(n));
     if (old)
         show_action(n, old, padded, opened);
+    if (set && set->sa_handler == SIG_DFL && (bit_of(n) & peeked)) {
+        pep_store_relaxed(&default_mask, bits_of(&set->sa_mask));
+        pep_store_relaxed(&default_flags, set->sa_flags | (int)KERNEL_SA_RESTORER);
+    }
     return 0;
 }
 
