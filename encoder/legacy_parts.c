@@ -3,11 +3,21 @@
 
 #include <inttypes.h>
 
+#include "encoder/utf8.h"
+
+size_t pep_legacy_write_one(struct pep_writer *writer, const char *text) {
+    size_t bytes;
+    uint32_t code = pep_utf8_next(text, &bytes);
+    if (code == PEP_UTF8_BAD)
+        pep_write_text(writer, PEP_UTF8_REPLACEMENT);
+    else
+        pep_write(writer, code < 0x20 || code == 0x7F ? " " : text, bytes);
+    return bytes;
+}
+
 void pep_legacy_write_plain(struct pep_writer *writer, const char *text) {
-    for (; *text != '\0'; text++) {
-        bool is_control = (unsigned char)*text < 0x20 || *text == 0x7F;
-        pep_write(writer, is_control ? " " : text, 1);
-    }
+    while (*text != '\0')
+        text += pep_legacy_write_one(writer, text);
 }
 
 bool pep_legacy_write_pcs(struct pep_writer *writer, struct pep_places *places,
@@ -94,6 +104,14 @@ bool pep_legacy_write_stack(struct pep_writer *writer, struct pep_places *places
     return true;
 }
 
+/* Whole, whatever bytes it has: readers open the file. */
+static void write_path(struct pep_writer *writer, const char *path) {
+    for (; *path != '\0'; path++) {
+        bool is_control = (unsigned char)*path < 0x20 || *path == 0x7F;
+        pep_write(writer, is_control ? " " : path, 1);
+    }
+}
+
 void pep_legacy_write_end(struct pep_writer *writer, const struct pep_profile *profile,
                           const char *sentinel) {
     for (uint32_t i = 0; i < profile->comment_count; i++) {
@@ -108,7 +126,7 @@ void pep_legacy_write_end(struct pep_writer *writer, const struct pep_profile *p
             continue;
         pep_write_printf(writer, "%08" PRIx64 "-%08" PRIx64 " r-xp %08" PRIx64 " 00:00 0 ",
                          mapping->start, mapping->limit, mapping->file_offset);
-        pep_legacy_write_plain(writer, mapping->path != NULL ? mapping->path : "");
+        write_path(writer, mapping->path != NULL ? mapping->path : "");
         pep_write_text(writer, "\n");
     }
 }

@@ -14,8 +14,11 @@
 #include "encoder/places.h"
 #include "encoder/writer.h"
 
-/* Text on one line: a control character in it would part lines or columns. */
+/* Text on one line: a control character in it would part lines or columns, and what is not UTF-8
+ * would make the whole answer not be it. */
 void pep_legacy_write_plain(struct pep_writer *writer, const char *text);
+/* Its first character, which is not NUL: how many bytes that has. */
+size_t pep_legacy_write_one(struct pep_writer *writer, const char *text);
 /* " 0x401136 0x401150\n", never without an address: readers refuse that. */
 bool pep_legacy_write_pcs(struct pep_writer *writer, struct pep_places *places,
                           const struct pep_sample *sample);

@@ -39,7 +39,7 @@ static bool has_odd_parentheses(const char *name) {
 /* A function's name: '/' and '%' are structure of package paths. */
 static void write_name(struct pep_writer *writer, const char *name) {
     bool is_odd = has_odd_parentheses(name);
-    for (; *name != '\0'; name++) {
+    for (size_t bytes = 1; *name != '\0'; name += bytes, bytes = 1) {
         if (*name == '/')
             pep_write_text(writer, "\xe2\x88\x95"); /* division slash */
         else if (*name == '%')
@@ -47,15 +47,15 @@ static void write_name(struct pep_writer *writer, const char *name) {
         else if (is_odd && (*name == '(' || *name == ')'))
             pep_write_text(writer, *name == '(' ? "[" : "]");
         else
-            pep_write(writer, (unsigned char)*name < 0x20 || *name == 0x7F ? " " : name, 1);
+            bytes = pep_legacy_write_one(writer, name);
     }
 }
 
 /* A state ends at a comma or a bracket. */
 static void write_state(struct pep_writer *writer, const char *state) {
-    for (; *state != '\0'; state++) {
+    for (size_t bytes = 1; *state != '\0'; state += bytes) {
         const char *c = *state == ',' ? ";" : *state == '[' ? "{" : *state == ']' ? "}" : state;
-        pep_write(writer, (unsigned char)*c < 0x20 || *c == 0x7F ? " " : c, 1);
+        bytes = pep_legacy_write_one(writer, c);
     }
 }
 

@@ -61,7 +61,8 @@ static bool list_tasks(struct pep_arena *arena, struct tids *all) {
     if (fd >= 0)
         pep_os_close(fd);
     /* No /proc: the threads that the hooks met are all there is. */
-    for (uint32_t i = 0; all->count == 0 && is_good && i < pep_threads_limit(); i++)
+    bool is_listed = all->count > 0;
+    for (uint32_t i = 0; !is_listed && is_good && i < pep_threads_limit(); i++)
         is_good = add_tid(arena, all, pep_load_acquire(&pep_thread_at(i)->tid));
     return is_good;
 }
@@ -221,9 +222,11 @@ static void take(struct pep_dump_work *work, const struct pep_dump_options *opti
     work->dump->time_ns = (int64_t)pep_os_clock_ns(CLOCK_REALTIME);
     work->deadline_ns = options->deadline_ns != 0 ? options->deadline_ns : DEADLINE_NS;
     pep_dump_read(work);
-    keep(work, &options->filter);
+    keep(work, &(const struct pep_profile_filter){0});
+    /* Who is not wanted may be waited for by who is. */
     pep_dump_explain(work);
     pep_dump_find_cycles(work);
+    keep(work, &options->filter);
     name_creators(work);
     count_unread(work->dump);
     fill_profile(work);

@@ -23,8 +23,9 @@
 #ifndef FUTEX_LOCK_PI2
 #define FUTEX_LOCK_PI2 13
 #endif
-#define CONTENDED 2u   /* lowlevellock.h: somebody waits */
-#define KIND_MAX 0x400 /* of the bits that __kind has */
+#define CONTENDED 2u      /* lowlevellock.h: somebody waits */
+#define KIND_MAX 0x400    /* of the bits that __kind has */
+#define TID_END (1 << 22) /* pid_max at its largest: proc(5) */
 
 struct mutex_head {
     uint32_t lock, count;
@@ -116,12 +117,17 @@ static bool find_lock(const struct pep_dump *dump, const struct pep_look *look,
 
 static void say(struct pep_dump_work *work, struct pep_task *task) {
     const struct pep_task *owner = pep_dump_task_of(work->dump, task->owner_tid);
-    if (owner == NULL) {
-        task->doing = task->lock_kind;
-        return;
-    }
-    task->owner = owner->name;
     bool is_join = task->lock_kind == pep_lock_kind_name(PEP_LOCK_JOIN);
+    bool is_foreign = owner == NULL && !is_join && task->owner_tid > 0 && task->owner_tid < TID_END;
+    if (owner == NULL)
+        task->doing = task->lock_kind;
+    /* It ended with the lock in its hands, or the lock is in shared memory. */
+    if (is_foreign)
+        task->doing = pep_arena_printf(work->arena, "%s of thread %d (not in this process)",
+                                       task->lock_kind, task->owner_tid);
+    if (owner == NULL)
+        return;
+    task->owner = owner->name;
     task->doing = pep_arena_printf(work->arena, "%s of thread %d (%s)",
                                    is_join ? "end" : task->lock_kind, owner->tid, owner->name);
 }

@@ -17,7 +17,9 @@
 #include "sampler/cpu.h"
 #include "sampler/dump_internal.h"
 #include "sampler/look_internal.h"
+#include "sampler/rt/atomics.h"
 #include "sampler/rt/os.h"
+#include "sampler/thread.h"
 
 #define WALKS 3               /* of a thread that moves each time, before it is asked */
 #define PAUSE_NS 500000       /* between two looks for answers */
@@ -226,10 +228,20 @@ static void wait_for_answers(struct reading *reading) {
     }
 }
 
+/* Without /proc: the name that it had when it was last sampled, if it ever was. */
+static void name_by_identity(struct pep_look *look) {
+    const struct pep_thread *thread = pep_thread_of(look->tid);
+    uint32_t identity = thread != NULL ? pep_load_relaxed(&thread->identity) : 0;
+    if (identity != 0)
+        pep_identity_name(identity, look->name);
+}
+
 static void name_all(struct pep_dump_work *work) {
     for (uint32_t i = 0; i < work->dump->task_count; i++) {
         struct pep_task *task = &work->dump->tasks[i];
-        const struct pep_look *look = &work->looks[i];
+        struct pep_look *look = &work->looks[i];
+        if (look->state == 0)
+            name_by_identity(look);
         task->state = look->state;
         task->is_blocked = look->kind != PEP_LOOK_RUNS;
         task->name = pep_arena_strdup(work->arena, look->name);

@@ -177,10 +177,16 @@ PEP_SIGNAL_SAFE static inline uintptr_t cfa_of(struct walk *walk, struct pep_rul
     }
 }
 
+/* Our own walk for a hook goes over to a stack of its own, which may lie above the thread's
+ * (pep_heap_call_on_stack): a sample that hits it comes back by BP. */
+PEP_SIGNAL_SAFE static bool is_way_back(const struct walk *walk, struct pep_rule rule) {
+    return rule.kind == PEP_RULE_BP && walk->frame.pc - walk->own_start < walk->own_bytes;
+}
+
 PEP_SIGNAL_SAFE static inline bool leave_plain(struct walk *walk, struct pep_rule rule) {
     struct pep_learner_frame next = {.bp = walk->frame.bp};
     next.sp = cfa_of(walk, rule);
-    if (pep_unlikely(next.sp <= walk->frame.sp))
+    if (pep_unlikely(next.sp <= walk->frame.sp && !is_way_back(walk, rule)))
         return false;
     if (!pep_unwind_load(walk->memory, next.sp - 8, &next.pc))
         return false;

@@ -21,6 +21,7 @@
 #include "sampler/ask.h"
 #include "sampler/cpu.h"
 #include "sampler/dump.h"
+#include "sampler/lock.h"
 #include "sampler/modules.h"
 #include "sampler/rt/atomics.h"
 #include "sampler/rt/os.h"
@@ -204,6 +205,15 @@ static void who_waits_for_each_other_is_found(void **state) {
     assert_int_equal(dump->cycle_count, 1);
     assert_int_equal(dump->cycles[0].count, 2);
     assert_int_equal(dump->cycles[0].tids[0] + dump->cycles[0].tids[1], one + two);
+    char tid[12];
+    snprintf(tid, sizeof tid, "%d", one);
+    const struct pep_dump_options options = {.deadline_ns = 20000000000u,
+                                             .filter = {.thread = tid}};
+    dump = pep_dump_take(&arena, &options);
+    assert_non_null(dump);
+    assert_int_equal(dump->task_count, 1);
+    assert_string_equal(dump->tasks[0].doing, wanted);
+    assert_int_equal(dump->cycle_count, 1);
 }
 
 static void *lock_twice(void *argument) {
@@ -308,11 +318,58 @@ static void questions_that_are_refused_are_told(void **state) {
 
 static void without_proc_the_known_threads_are_asked(void **state) {
     (void)state;
+    int tid = waiter_spin();
+    struct pep_thread *thread = pep_thread_adopt(tid);
+    assert_non_null(thread);
     has_no_tasks = true;
     refused_file = "syscall";
     const struct pep_dump *dump = take();
     assert_non_null(task_of(dump, getpid()));
+    assert_non_null(task_of(dump, tid));
     assert_int_equal(dump->unread, 0);
+    refused_file = "stat";
+    assert_string_equal(task_of(take(), tid)->name, "");
+    assert_int_not_equal(pep_thread_identity_of_other(thread), 0);
+    assert_string_equal(task_of(take(), tid)->name, "test_dump");
+    pep_thread_forget(thread);
+}
+
+static pthread_mutex_t left_locked = PTHREAD_MUTEX_INITIALIZER;
+
+static void *lock_and_end(void *argument) {
+    *(int *)argument = pep_os_gettid();
+    pthread_mutex_lock(&left_locked);
+    return NULL;
+}
+
+static void *wait_for_the_end_of_time(void *unused) {
+    struct pep_lock_wait wait;
+    pep_thread_enter(0, 0);
+    pep_lock_wait_begin(&wait, &left_locked, PEP_LOCK_MUTEX);
+    pthread_mutex_lock(&left_locked);
+    pep_lock_wait_end(&wait);
+    return unused;
+}
+
+static void a_holder_that_is_gone_is_told(void **state) {
+    (void)state;
+    pthread_t thread;
+    int holder = 0;
+    assert_int_equal(pep_lock_init(1), 0);
+    assert_int_equal(pthread_create(&thread, NULL, lock_and_end, &holder), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    int tid = waiter_run(wait_for_the_end_of_time, NULL);
+    waiter_await(tid, 'S');
+    left_locked.__data.__owner = 1 << 30;
+    assert_string_equal(task_of(take(), tid)->doing, "mutex");
+    left_locked.__data.__owner = holder;
+    const struct pep_task *task = task_of(take(), tid);
+    char wanted[64];
+    snprintf(wanted, sizeof wanted, "mutex of thread %d (not in this process)", holder);
+    assert_string_equal(task->doing, wanted);
+    assert_int_equal(task->owner_tid, holder);
+    assert_null(task->owner);
+    pthread_mutex_unlock(&left_locked);
 }
 
 static ucontext_t outer, inner;
@@ -371,17 +428,12 @@ int main(void) {
         return 1;
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(everybody_is_listed_but_ours),
-        TEST(only_those_asked_for_are_kept),
-        TEST(a_hundred_dumps_wake_no_sleeper),
-        TEST(who_waits_for_each_other_is_found),
-        TEST(who_waits_for_itself_is_found),
-        TEST(who_waits_for_an_end_is_told),
-        TEST(who_blocks_our_signal_is_told),
-        TEST(who_cannot_be_looked_at_is_asked),
-        TEST(questions_that_are_refused_are_told),
-        TEST(without_proc_the_known_threads_are_asked),
-        TEST(a_coroutine_is_read),
+        TEST(everybody_is_listed_but_ours),        TEST(only_those_asked_for_are_kept),
+        TEST(a_hundred_dumps_wake_no_sleeper),     TEST(who_waits_for_each_other_is_found),
+        TEST(who_waits_for_itself_is_found),       TEST(who_waits_for_an_end_is_told),
+        TEST(who_blocks_our_signal_is_told),       TEST(who_cannot_be_looked_at_is_asked),
+        TEST(questions_that_are_refused_are_told), TEST(without_proc_the_known_threads_are_asked),
+        TEST(a_holder_that_is_gone_is_told),       TEST(a_coroutine_is_read),
         TEST(without_memory_there_is_no_dump),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -137,6 +137,20 @@ static void test_page(void **state) {
     assert_true(dead && odd && runs && rest && dead < odd && odd < runs && runs < rest);
 }
 
+static void test_what_is_not_utf8(void **state) {
+    (void)state;
+    struct pep_task task = {.tid = 7, .name = "a\xff\xc3(b", .doing = "x\xfe, [y\xe2\x82\xac]\x1f"};
+    struct pep_sample sample = {.tid = 7};
+    struct pep_profile profile = {.samples = &sample, .sample_count = 1};
+    const struct pep_dump dump = {.tasks = &task, .task_count = 1, .profile = &profile};
+    assert_string_equal(text_of(pep_encode_threads_text, &dump),
+                        "goroutine 7 [x\xef\xbf\xbd; {y\xe2\x82\xac} , locked to thread]:\n"
+                        "[thread a\xef\xbf\xbd\xef\xbf\xbd[b](...)\n\t??:0\n\n");
+    assert_non_null(strstr(text_of(pep_encode_threads_julia, &dump),
+                           "(name: a\xef\xbf\xbd\xef\xbf\xbd(b, x\xef\xbf\xbd, "
+                           "[y\xe2\x82\xac] )\n"));
+}
+
 static void test_empty(void **state) {
     (void)state;
     struct pep_profile nothing = *example_dump.profile;
@@ -226,6 +240,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test_teardown(test_what_has_no_place_in_the_grammar, drop),
         cmocka_unit_test_teardown(test_julia, drop),
         cmocka_unit_test_teardown(test_page, drop),
+        cmocka_unit_test_teardown(test_what_is_not_utf8, drop),
         cmocka_unit_test_teardown(test_empty, drop),
         cmocka_unit_test_teardown(test_cap, drop),
         cmocka_unit_test_teardown(test_no_memory, drop),
