@@ -6,6 +6,7 @@
 
 #include "http/routes.h"
 #include "http/version.h"
+#include "http/window.h"
 #include "sampler/cpu.h"
 #include "sampler/heap.h"
 #include "sampler/rt/counters.h"
@@ -71,8 +72,9 @@ void pep_on_self(struct pep_exchange *exchange) {
                      "{\n  \"version\": \"%s\",\n  \"pid\": %d,\n  \"listen\": ", PEP_VERSION,
                      pep_os_getpid());
     pep_write_json_string(writer, service->url ? service->url : "");
-    pep_write_printf(writer, ",\n  \"connections\": %u,\n  \"default_hz\": %u,\n",
-                     service->connections, service->hz);
+    pep_write_printf(writer,
+                     ",\n  \"connections\": %u,\n  \"open_windows\": %u,\n  \"default_hz\": %u,\n",
+                     service->connections, pep_window_open_count(), service->hz);
     write_sampler(writer);
     write_heap(writer);
     write_counters(writer);

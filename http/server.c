@@ -16,6 +16,7 @@
 #include "http/peek.h"
 #include "http/routes.h"
 #include "http/runfile.h"
+#include "http/window.h"
 #include "sampler/cpu.h"
 #include "sampler/rt/atomics.h"
 #include "sampler/rt/counters.h"
@@ -222,6 +223,7 @@ static void accept_forever(void) {
         pep_connections_wait_free();
         if (!is_stopping() && pep_fd_is_ours(&server.listener))
             accept_one();
+        follow_user(); /* the signal may have come while nobody slept */
     }
 }
 
@@ -397,6 +399,7 @@ void pep_server_after_fork_child(void) {
     pep_symbolizer_after_fork_child(); /* requests of the parent held its files */
     pep_on_allocs_after_fork_child();
     pep_on_endpoints_after_fork_child();
+    pep_window_after_fork_child();
     pep_fd_drop(&server.listener);
     pep_fd_drop(&server.spare);
     pep_fd_set_apart(false);

@@ -15,11 +15,21 @@ uint64_t pep_window_duration_ns(int64_t seconds) {
     return (uint64_t)(seconds < SECONDS_MAX ? seconds : SECONDS_MAX) * 1000000000ull;
 }
 
+static uint32_t open_windows;
+
+uint32_t pep_window_open_count(void) {
+    return pep_load_relaxed(&open_windows);
+}
+
+void pep_window_after_fork_child(void) {
+    open_windows = 0;
+}
+
 static void rest(void) {
 }
 
 /* keep is called between two slices. */
-static int wait_out(struct pep_client *client, uint64_t duration_ns, void (*keep)(void)) {
+static int wait_slices(struct pep_client *client, uint64_t duration_ns, void (*keep)(void)) {
     uint64_t deadline_ns = pep_os_clock_ns(CLOCK_MONOTONIC) + duration_ns;
     for (;;) {
         uint64_t now_ns = pep_os_clock_ns(CLOCK_MONOTONIC);
@@ -31,6 +41,13 @@ static int wait_out(struct pep_client *client, uint64_t duration_ns, void (*keep
             return -ECONNRESET;
         keep();
     }
+}
+
+static int wait_out(struct pep_client *client, uint64_t duration_ns, void (*keep)(void)) {
+    (void)pep_add_relaxed(&open_windows, 1);
+    int error = wait_slices(client, duration_ns, keep);
+    (void)pep_sub_relaxed(&open_windows, 1);
+    return error;
 }
 
 /* -- time: CPU and wall clock --------------------------------------------------------------- */

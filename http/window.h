@@ -108,6 +108,11 @@ int pep_window_births(struct pep_arena *arena, const struct pep_threads_window *
 /* Waits so long, in slices. 0, or -ECONNRESET: nobody wants the answer any more. */
 int pep_window_wait(struct pep_client *client, uint64_t duration_ns);
 
+/* Windows that somebody waits for: their first reading is taken, their last is not. */
+uint32_t pep_window_open_count(void);
+/* Nobody waits in a forked child. */
+void pep_window_after_fork_child(void);
+
 /* A number of seconds as a duration that a wait can be held to. */
 uint64_t pep_window_duration_ns(int64_t seconds);
 

@@ -78,23 +78,22 @@ matches "a browser gets the flame graph" "$(curl -s -H 'Accept: text/html' "$URL
     'mapped memory since the start'
 
 # A window.
-curl -sf -o "$TMP/delta.pb.gz" "$URL/debug/pprof/mmap?seconds=3" &
+curl -sf -o "$TMP/delta.pb.gz" "$URL/debug/pprof/mmap?seconds=8" &
 asked=$!
 started="$started $asked"
-sleep 0.5
-said rest
-said grow
-wait "$asked"
-is "a window shows what came" "$(bytes_of "$TMP/delta.pb.gz" inuse_space grow)" 2097152
-# 1 MiB by map_plain for grow; 2 MiB that were left of "plain" are gone.
-is "and what went" "$(bytes_of "$TMP/delta.pb.gz" inuse_space map_plain)" -1048576
-
+check "a window opens" within 10 has_window
+printf 'rest\ngrow\n' >&3
 for bad in seconds=0 seconds=x seconds=-1 inuse=maybe mapping= format=x thread=; do
     is "$bad is refused" "$(status_of "$URL/debug/pprof/mmap?$bad")" 400
 done
 is "seconds and debug" "$(curl -s "$URL/debug/pprof/mmap?seconds=1&debug=1")" \
     "seconds and debug params are incompatible"
 is "POST is refused" "$(status_of -X POST "$URL/debug/pprof/mmap")" 405
+wait "$asked"
+is "a window shows what came" "$(bytes_of "$TMP/delta.pb.gz" inuse_space grow)" 2097152
+# 1 MiB by map_plain for grow; 2 MiB that were left of "plain" are gone.
+is "and what went" "$(bytes_of "$TMP/delta.pb.gz" inuse_space map_plain)" -1048576
+
 exec 3>&-
 host_stop -TERM
 

@@ -101,11 +101,17 @@ is "those alive" "$(head -n 1 "$TMP/live.txt")" "threadcreate profile: total 5"
 matches "by their own names" "$(cat "$TMP/live.txt")" '"thread":"keeper"'
 is "none of a thread that makes none" \
     "$(curl -s "$at/threadcreate?debug=1&thread=keeper" | head -n 1)" "threadcreate profile: total 0"
-curl -sf -o "$TMP/delta.pb.gz" "$at/threadcreate?seconds=2" &
+curl -sf -o "$TMP/delta.pb.gz" "$at/threadcreate?seconds=8" &
 asked=$!
 started="$started $asked"
-sleep 0.5
+check "a window opens" within 10 has_window
 said more
+for bad in 'threads?seconds=0' 'goroutine?seconds=x' 'threads?format=x' 'threads?thread=' \
+    'threadcreate?live=x' 'threadcreate?live=1&seconds=1'; do
+    is "$bad is refused" "$(status_of "$at/$bad")" 400
+done
+is "seconds and debug" "$(curl -s "$at/goroutine?seconds=1&debug=2")" \
+    "seconds and debug params are incompatible"
 wait "$asked"
 is "a window has what was made in it" "$(cum "$TMP/delta.pb.gz" start_and_end)" 5
 is "and nothing else" "$(cum "$TMP/delta.pb.gz" start_pool)" 0
@@ -117,12 +123,6 @@ index=$(curl -s "$at/" | tr -d '\n')
 matches "the index counts threads" "$index" '>7</td><td><a href="threads">'
 matches "and goroutines" "$index" '>7</td><td><a href="goroutine\?debug=2">'
 matches "and births" "$index" '>30</td><td><a href="threadcreate\?debug=1">'
-for bad in 'threads?seconds=0' 'goroutine?seconds=x' 'threads?format=x' 'threads?thread=' \
-    'threadcreate?live=x' 'threadcreate?live=1&seconds=1'; do
-    is "$bad is refused" "$(status_of "$at/$bad")" 400
-done
-is "seconds and debug" "$(curl -s "$at/goroutine?seconds=1&debug=2")" \
-    "seconds and debug params are incompatible"
 exec 3>&-
 host_stop -TERM
 

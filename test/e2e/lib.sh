@@ -216,6 +216,11 @@ target_of() {
     printf 'http://%s\n' "$target"
 }
 
+# has_window [URL]: a timed request has taken its first reading and waits for its last.
+has_window() {
+    curl -sf --max-time 5 "${1:-$URL}/debug/profep" | jq -e '.open_windows > 0'
+}
+
 # A TCP port of the loopback that nobody used a moment ago.
 free_port() {
     python3 -c 'import socket

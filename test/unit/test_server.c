@@ -1,7 +1,7 @@
 /*
  * The server on real sockets: where it listens, what it publishes, how it ends, what fork and a
  * host that closes descriptors do to it.
- * LDFLAGS: -Wl,--wrap=pthread_create,--wrap=accept4
+ * LDFLAGS: -Wl,--wrap=pthread_create,--wrap=accept4,--wrap=geteuid
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -37,9 +37,16 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, v
                           void *argument);
 int __real_accept4(int fd, struct sockaddr *address, socklen_t *count, int flags);
 int __wrap_accept4(int fd, struct sockaddr *address, socklen_t *count, int flags);
+uid_t __real_geteuid(void);
+uid_t __wrap_geteuid(void);
 
 static int create_errors, accept_errors; /* how many calls are still to fail */
 static int small_stacks;
+static uid_t is_other_user;
+
+uid_t __wrap_geteuid(void) {
+    return __real_geteuid() + pep_load_acquire(&is_other_user);
+}
 
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *),
                           void *argument) {
@@ -109,6 +116,11 @@ static int ask(const char *url) {
     return ask_raw(url, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
 }
 
+static void ask_until(const char *url, int wanted) {
+    while (ask(url) != wanted)
+        pep_os_sleep_ns(10000000);
+}
+
 /* On a busy machine a stop may run out of its 50 ms; the thread ends all the same. */
 static int start_after_stop(void) {
     int error;
@@ -132,6 +144,7 @@ static int stop(void **state) {
     uint64_t ms = (pep_os_clock_ns(CLOCK_MONOTONIC) - begin_ns) / 1000000;
     print_message("stopped in %llu ms\n", (unsigned long long)ms);
     create_errors = accept_errors = small_stacks = 0;
+    is_other_user = 0;
     memset(&options, 0, sizeof(options));
     options.rundir = dir;
     options.hz = 100;
@@ -320,19 +333,14 @@ static int listeners(int numbers[4]) {
 static void test_listener_closed(void **state) {
     (void)state;
     NOT_UNDER_TSAN();
-    int numbers[4], status = 0;
+    int numbers[4];
     char url[PEP_LISTEN_URL_BYTES];
     snprintf(url, sizeof(url), "%s", start(":0"));
     uint64_t lost = PEP_COUNTED(fd_lost);
     assert_int_equal(listeners(numbers), 2);
     close(numbers[0]);
     close(numbers[1]);
-    for (int i = 0; i < 200 && status != 200; i++) {
-        status = ask(url);
-        if (status != 200)
-            pep_os_sleep_ns(10000000);
-    }
-    assert_int_equal(status, 200);
+    ask_until(url, 200);
     assert_int_equal(PEP_COUNTED(fd_lost), lost + 2);
     assert_string_equal(pep_server_url(), url);
     assert_int_equal(listeners(numbers), 2);
@@ -366,16 +374,21 @@ static void test_listener_shut_down(void **state) {
     (void)state;
     NOT_UNDER_TSAN();
     char url[PEP_LISTEN_URL_BYTES];
-    int numbers[4], status = 0;
+    int numbers[4];
     snprintf(url, sizeof(url), "%s", start(":0"));
     listeners(numbers);
     assert_int_equal(shutdown(numbers[0], SHUT_RDWR), 0);
-    for (int i = 0; i < 500 && status != 200; i++) {
-        status = ask(url);
-        if (status != 200)
-            pep_os_sleep_ns(10000000);
-    }
-    assert_int_equal(status, 200);
+    ask_until(url, 200);
+}
+
+/* No signal tells the server, so the first client does. */
+static void test_another_user(void **state) {
+    (void)state;
+    char url[PEP_LISTEN_URL_BYTES];
+    snprintf(url, sizeof(url), "%s", start(":0"));
+    pep_store_release(&is_other_user, 1);
+    assert_int_equal(ask(url), 503);
+    ask_until(url, 200);
 }
 
 static void test_body_is_wanted(void **state) {
@@ -469,6 +482,7 @@ int main(void) {
         TEST(test_listener_closed),
         TEST(test_listener_replaced),
         TEST(test_listener_shut_down),
+        TEST(test_another_user),
         TEST(test_body_is_wanted),
         TEST(test_stop_with_readers),
         TEST(test_readers_make_room),

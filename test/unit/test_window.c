@@ -78,6 +78,7 @@ struct pep_profile *__wrap_pep_profile_cpu(struct pep_arena *arena,
 
 static bool wait_fake(struct pep_client *client, uint64_t ns) {
     (void)client;
+    assert_int_equal(pep_window_open_count(), 1);
     waits++;
     now_ns += ns;
     waited_ns += ns;
@@ -87,6 +88,7 @@ static bool wait_fake(struct pep_client *client, uint64_t ns) {
 }
 
 static struct pep_client client = {wait_fake};
+static jmp_buf forked;
 
 static int run(int64_t seconds, const char *thread) {
     struct pep_window window = {.hz = 250,
@@ -96,6 +98,7 @@ static int run(int64_t seconds, const char *thread) {
     struct pep_profile *profile;
     int error = pep_window_run(NULL, &window, &profile);
     assert_int_equal(open_windows, 0);
+    assert_int_equal(pep_window_open_count(), 0);
     assert_ptr_equal(profile, error ? NULL : &result);
     return error;
 }
@@ -125,6 +128,25 @@ static void test_client_leaves(void **state) {
     assert_int_equal(run(1000, NULL), -ECONNRESET);
     assert_string_equal(trace, "sbe");
     assert_int_equal(waits, 4);
+}
+
+static bool wait_forked(struct pep_client *unused, uint64_t ns) {
+    (void)unused;
+    (void)ns;
+    pep_window_after_fork_child();
+    assert_int_equal(pep_window_open_count(), 0);
+    (void)pep_window_wait(&client, 1); /* the child's own */
+    longjmp(forked, 1);
+}
+
+/* A child's memory is its parent's, and the wait in it goes on in the parent alone. */
+static void test_fork(void **state) {
+    (void)state;
+    struct pep_client forking = {wait_forked};
+    if (setjmp(forked) == 0)
+        (void)pep_window_wait(&forking, 1);
+    assert_int_equal(waits, 1);
+    assert_int_equal(pep_window_open_count(), 0);
 }
 
 static void test_endless(void **state) {
@@ -162,6 +184,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_whole, reset),
         cmocka_unit_test_setup(test_client_leaves, reset),
+        cmocka_unit_test_setup(test_fork, reset),
         cmocka_unit_test_setup(test_endless, reset),
         cmocka_unit_test_setup(test_refusals, reset),
         cmocka_unit_test_setup(test_modules_only, reset),
