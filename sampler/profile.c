@@ -183,27 +183,31 @@ static void add_rate(struct comments *to, const struct pep_cpu_snapshot *before,
                                      (unsigned long long)(tenths % 10)));
 }
 
-/* The rest of the counters tell of work done, or of what is nothing to this profile. */
-static bool is_loss(uint32_t counter) {
-    switch (counter) {
-    case PEP_COUNTER_samples:
-    case PEP_COUNTER_calls_restarted:
-    case PEP_COUNTER_unwind_slow:
-    case PEP_COUNTER_heap_samples:
-    case PEP_COUNTER_looks:
-    case PEP_COUNTER_asks:
-    case PEP_COUNTER_lock_events:
-    case PEP_COUNTER_http_refused:
-        return false;
-    default:
-        return true;
-    }
+/* The rest of the counters tell of work done, or of what other profiles lost. */
+static bool is_loss_of_cpu(uint32_t counter) {
+    static const enum pep_counter losses[] = {
+        PEP_COUNTER_sample_nested,     PEP_COUNTER_sample_no_scratch,
+        PEP_COUNTER_sample_in_crash,   PEP_COUNTER_sample_small_stack,
+        PEP_COUNTER_sample_crowded,    PEP_COUNTER_sample_stale,
+        PEP_COUNTER_unwind_truncated,  PEP_COUNTER_unwind_partial,
+        PEP_COUNTER_rule_table_full,   PEP_COUNTER_stack_table_full,
+        PEP_COUNTER_cell_table_full,   PEP_COUNTER_cells_lost,
+        PEP_COUNTER_thread_slots_full, PEP_COUNTER_thread_identities_full,
+        PEP_COUNTER_timer_refused,     PEP_COUNTER_perf_refused,
+        PEP_COUNTER_modules_full,      PEP_COUNTER_signal_foreign,
+        PEP_COUNTER_signal_lost,       PEP_COUNTER_fd_lost,
+        PEP_COUNTER_self_alloc_failed,
+    };
+    for (size_t i = 0; i < sizeof(losses) / sizeof(*losses); i++)
+        if (counter == losses[i])
+            return true;
+    return false;
 }
 
 static void add_losses(struct comments *to, const struct pep_cpu_snapshot *before) {
     for (uint32_t i = 0; i < PEP_COUNTER_COUNT; i++) {
         uint64_t rise = pep_load_relaxed(&pep_counter_values[i]) - before->counters[i];
-        if (rise == 0 || !is_loss(i))
+        if (rise == 0 || !is_loss_of_cpu(i))
             continue;
         add_comment(to, pep_arena_printf(to->arena, "%llu %s (%s).", (unsigned long long)rise,
                                          pep_counter_help((enum pep_counter)i),

@@ -142,8 +142,12 @@ static void losses_in_the_window_are_told(void **state) {
     struct pep_profile *profile = pep_profile_cpu(&arena, before, 100, NULL);
     assert_false(is_told(profile, "timer_refused"));
     PEP_COUNT(timer_refused, 2);
+    PEP_COUNT(heap_samples, 2);
+    PEP_COUNT(lock_unknown_holder, 2);
     profile = pep_profile_cpu(&arena, before, 100, NULL);
     assert_true(is_told(profile, "2 threads without a timer because the kernel refused one"));
+    assert_false(is_told(profile, "heap_samples"));        /* work done */
+    assert_false(is_told(profile, "lock_unknown_holder")); /* another profile's loss */
 }
 
 static void the_rate_that_was_reached_is_told(void **state) {
