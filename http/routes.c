@@ -359,7 +359,8 @@ static void dispatch(struct pep_exchange *exchange, const struct pep_verdict *ve
     if (!route && strncmp(request->path, "/debug/pprof/", 13) == 0)
         pep_response_error(exchange->response, 404, "Unknown profile");
     else if (!route)
-        pep_response_error(exchange->response, 404, "There is nothing at this path.");
+        pep_response_error(exchange->response, 404,
+                           "There is nothing at this path; /debug/pprof/ lists what there is.");
     else if (request->method == PEP_OPTIONS && verdict->origin)
         answer_preflight(exchange, route);
     else if (!(request->method & route->methods))

@@ -6,7 +6,7 @@ const port = __ENV.PORT || 8080;
 const orders = __ENV.N || 500;
 
 export const options = {
-  vus: Number(__ENV.CLIENTS || 8),
+  vus: Number(__ENV.CLIENTS || 12),
   duration: __ENV.DURATION || "30s",
   thresholds: { checks: ["rate>0.99"] },
 };

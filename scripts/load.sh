@@ -2,12 +2,12 @@
 # Load for the exercise of README's "Your first hour", or for any server with a /data route.
 #
 # usage: scripts/load.sh [SECONDS]   (default 30; Ctrl-C ends it earlier)
-# PORT (8080), CLIENTS (8) and N (500, orders in a request) come from the environment.
+# PORT (8080), CLIENTS (12) and N (500, orders in a request) come from the environment.
 set -eu
 
 seconds=${1:-30}
 port=${PORT:-8080}
-clients=${CLIENTS:-8}
+clients=${CLIENTS:-12}
 n=${N:-500}
 case "$seconds$port$clients$n" in
 *[!0-9]*)

@@ -68,7 +68,7 @@ is "settings are there" "$(jq '.config | type' "$BODY")" '"object"'
 ask "$URL/debug/pprof/nonsense"
 refuses "unknown profile" 404 'Unknown profile'
 ask "$URL/nonsense"
-refuses "unknown route" 404 'There is nothing at this path.'
+refuses "unknown route" 404 'There is nothing at this path; /debug/pprof/ lists what there is.'
 ask -X POST "$URL/debug/pprof/profile"
 refuses "wrong method" 405 'This path answers GET, HEAD only.'
 has "wrong method: Allow" 'Allow: GET, HEAD'

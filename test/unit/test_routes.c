@@ -220,7 +220,7 @@ static void test_unknown(void **state) {
     expect_sentence("Unknown profile\n");
     assert_int_equal(ask("GET /debug/pprof/profile/ HTTP/1.1", ""), 404);
     assert_int_equal(ask("GET /nothing HTTP/1.1", ""), 404);
-    expect_sentence("There is nothing at this path.\n");
+    expect_sentence("There is nothing at this path; /debug/pprof/ lists what there is.\n");
     assert_int_equal(PEP_COUNTED(http_refused), refused + 3);
 }
 
