@@ -78,7 +78,8 @@ static void test_json_errors(void **state) {
     expect_json("{\"code\":\"invalid\",\"message\":"
                 "\"hz must be a whole number from 1 to 10000.\"}\n");
     assert_int_equal(ask_with("GET /nowhere", json), 404);
-    expect_json("{\"code\":\"not found\",\"message\":\"There is nothing at this path.\"}\n");
+    expect_json("{\"code\":\"not found\",\"message\":\"There is nothing at this path; "
+                "/debug/pprof/ lists what there is.\"}\n");
     window_error = -ENOMEM;
     assert_int_equal(ask_with("GET /debug/pprof/profile?seconds=1", json), 503);
     expect_json("{\"code\":\"unavailable\",\"message\":"
@@ -89,7 +90,8 @@ static void test_json_errors(void **state) {
                 "\"The CPU sampler could not be started.\"}\n");
     window_error = 0;
     assert_int_equal(ask_with("GET /nowhere", "Accept: application/json;q=0\r\n"), 404);
-    assert_string_equal(body, "There is nothing at this path.\n");
+    assert_string_equal(body,
+                        "There is nothing at this path; /debug/pprof/ lists what there is.\n");
     assert_true(has("X-Go-Pprof: 1"));
 }
 
