@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "http/peek.h"
+#include "http/server.h"
 #include "sampler/rt/atomics.h"
 #include "sampler/rt/counters.h"
 #include "sampler/rt/os.h"
@@ -332,6 +333,30 @@ static void test_no_stderr(void **state) {
     assert_string_equal(end_report(), "");
 }
 
+/* Whether the signal is ours, or has to do what it would have done. */
+static void test_server(void **state) {
+    static char dir[] = "/tmp/profep-test-peek-run.XXXXXX";
+    assert_non_null(mkdtemp(dir));
+    const struct pep_server_options options = {.listen = "127.0.0.1:0", .rundir = dir};
+    (void)state;
+    assert_false(pep_server_peek(SIGUSR1));
+    begin_report();
+    assert_int_equal(pep_server_start(&options), 0);
+    while (!pep_server_url())
+        pep_os_sleep_ns(1000000);
+    bool is_heard = pep_server_peek(SIGUSR1);
+    pep_server_stop();
+    while (!pep_server_is_stopped())
+        pep_server_stop();
+    bool is_kept_quiet = pep_server_peek(SIGUSR1);
+    (void)end_report();
+    rmdir(dir);
+    assert_true(is_heard);
+    assert_true(is_kept_quiet);
+    pep_server_after_fork_child();
+    assert_false(pep_server_peek(SIGUSR1));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_layout, set_up),
@@ -343,6 +368,7 @@ int main(void) {
         cmocka_unit_test_setup(test_stop, set_up),
         cmocka_unit_test_setup(test_no_thread, set_up),
         cmocka_unit_test_setup(test_no_stderr, set_up),
+        cmocka_unit_test_setup(test_server, set_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
