@@ -281,7 +281,7 @@ INSTALLED := $(SO):$(LIBDIR)/libprofep.so:644 \
     scripts/completions/profep.bash:$(SHAREDIR)/bash-completion/completions/profep:644 \
     scripts/completions/_profep:$(SHAREDIR)/zsh/site-functions/_profep:644 \
     scripts/completions/profep.fish:$(SHAREDIR)/fish/vendor_completions.d/profep.fish:644 \
-    scripts/companion/processes.awk:$(SHAREDIR)/profep/processes.awk:644 \
+    $(foreach f,options.sh processes.awk,scripts/companion/$(f):$(SHAREDIR)/profep/$(f):644) \
     $(foreach f,$(wildcard scripts/man/*.1),$(f):$(MANDIR)/man1/$(notdir $(f)):644) \
     $(foreach f,$(wildcard scripts/man/*.7),$(f):$(MANDIR)/man7/$(notdir $(f)):644) \
     $(foreach f,$(wildcard README.md CHANGELOG.md LICENSE NOTICE),$(f):$(DOCDIR)/$(f):644)

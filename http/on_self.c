@@ -77,6 +77,8 @@ void pep_on_self(struct pep_exchange *exchange) {
                      service->connections, pep_window_open_count(), service->hz);
     write_sampler(writer);
     write_heap(writer);
+    pep_write_printf(writer, "  \"peek\": {\"signal\": %d},\n",
+                     service->peek_signal ? service->peek_signal() : 0);
     write_counters(writer);
     pep_write_printf(writer, "  \"config\": %s\n}\n", config ? config : "{}");
 }

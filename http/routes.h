@@ -26,6 +26,7 @@ struct pep_service {
     const char *stage_path;                     /* for files of debug_engine */
     const char *(*describe)(void);              /* JSON object, or NULL */
     const struct pep_server_settings *settings; /* NULL: none */
+    int (*peek_signal)(void); /* what asks for a peek now, 0: nothing does; or NULL */
     struct pep_access access;
     uint32_t connections; /* being served now */
 };

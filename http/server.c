@@ -112,6 +112,7 @@ static int open_listener(void) {
         .stage_path = server.options.stage_path ? server.options.stage_path
                       : server.tmp_dir[0]       ? server.tmp_dir
                                                 : "/tmp",
+        .peek_signal = server.options.peek_signal,
         .access = {.token = server.options.token,
                    .allow_host = server.options.allow_host,
                    .allow_origin = server.options.allow_origin,

@@ -55,6 +55,7 @@ struct pep_server_options {
     bool is_apart;            /* with a table of descriptors that the host cannot reach */
     const struct pep_server_settings *settings; /* NULL: none are shown */
     const char *(*describe)(void); /* JSON object text for /debug/profep "config", or NULL */
+    int (*peek_signal)(void);      /* what asks for a peek now, 0: nothing does; or NULL */
     uint64_t peek_ns;              /* of the profile in a peek; 0: a second */
     bool has_peek_snapshot;
 };

@@ -242,8 +242,7 @@ void pep_hook_signal_unguard(void) {
             unguard(fatal_signals[i]);
 }
 
-/* Before the host has a second thread, so that nobody sets the action between question and answer.
- */
+/* Before the host has a second thread: nobody sets the action between question and answer. */
 void pep_hook_signal_peek(int n) {
     peeked = BIT(n);
     guard(n);
@@ -254,6 +253,12 @@ void pep_hook_signal_unpeek(void) {
     peeked = 0;
     if (n && !(guarded & BIT(n)))
         unguard(n);
+}
+
+int pep_hook_signal_of_peek(void) {
+    struct sigaction action;
+    int n = __builtin_ffsl((long)peeked);
+    return n && pep_real.sigaction(n, NULL, &action) == 0 && action.sa_sigaction == on_peek ? n : 0;
 }
 
 /* -- actions -------------------------------------------------------------------------------- */

@@ -86,6 +86,7 @@ static void start_server(void) {
                                          .delay_ns = is_descendant ? CHILD_DELAY_NS : 0,
                                          .describe = pep_config_describe,
                                          .settings = &pep_config_settings,
+                                         .peek_signal = pep_hook_signal_of_peek,
                                          .peek_ns = pep_config.peek_ns,
                                          .has_peek_snapshot = pep_config.peek_snapshot != 0};
     int error = pep_server_start(&options);

@@ -85,6 +85,8 @@ void pep_hook_signal_unguard(void);
  * have done. */
 void pep_hook_signal_peek(int n);
 void pep_hook_signal_unpeek(void);
+/* That signal; 0 when there is none, or the host has an action of its own for it. */
+int pep_hook_signal_of_peek(void);
 /* The host's mask as the host sees it, for a thread that is born with it. */
 PEP_SIGNAL_SAFE bool pep_hook_signal_is_blocked_by_host(void);
 PEP_SIGNAL_SAFE void pep_hook_signal_inherit(bool is_blocked);

@@ -9,7 +9,10 @@ function value(text, mark,    at, c, got) {
     for (at += length(mark); at <= length(text); at++) {
         c = substr(text, at, 1)
         if (c == "\"") break
-        if (c == "\\" && substr(text, at + 1, 1) ~ /["\\\/]/) c = substr(text, ++at, 1)
+        if (substr(text, at, 6) in plain) {
+            c = plain[substr(text, at, 6)]
+            at += 5
+        } else if (c == "\\" && substr(text, at + 1, 1) ~ /["\\\/]/) c = substr(text, ++at, 1)
         got = got c
     }
     gsub(/\302[\200-\237]|\177/, "?", got)
@@ -47,7 +50,15 @@ function age(s) {
     return sprintf("%dd%02dh", s / 86400, s % 86400 / 3600)
 }
 
-BEGIN { getline up < "/proc/uptime"; split(up, part, " "); now = part[1] }
+BEGIN {
+    plain["\\u003c"] = "<"
+    plain["\\u003e"] = ">"
+    plain["\\u0026"] = "&"
+    plain["\\u0027"] = "\047"
+    getline up < "/proc/uptime"
+    split(up, part, " ")
+    now = part[1]
+}
 
 /^-/ {
     file = substr($0, index($0, "/"))

@@ -1,6 +1,6 @@
 #!/bin/sh
 # profep: finds preloaded processes and asks them; doctor tells why one cannot be.
-# timeout 300
+# timeout 600
 # shellcheck source=test/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
 needs curl jq go redis-server /usr/bin/python3
@@ -22,8 +22,8 @@ says() {
 
 is "its version is the library's" "$("$PROFEP" --version)" \
     "profep $(sed -n 's/^#define PEP_VERSION "\(.*\)"/\1/p' "$ROOT/http/version.h")"
-sed -n "/^command_table() {/,/^TABLE\$/p" "$PROFEP" | grep '|' >"$TMP/commands.txt"
-sed -n "/^option_table() {/,/^TABLE\$/p" "$PROFEP" | grep '|' >"$TMP/options.txt"
+sed -n "/^command_table() {/,/^TABLE\$/p" "$ROOT/scripts/companion/options.sh" | grep '|' >"$TMP/commands.txt"
+sed -n "/^option_table() {/,/^TABLE\$/p" "$ROOT/scripts/companion/options.sh" | grep '|' >"$TMP/options.txt"
 is "nine commands" "$(grep -c . "$TMP/commands.txt")" 9
 manual=$(sed 's/\\-/-/g' "$ROOT/scripts/man/profep.1")
 while IFS='|' read -r command _ letters _; do
@@ -50,6 +50,10 @@ if command -v groff >/dev/null; then
     done
 fi
 
+mkdir "$TMP/alone"
+cp "$PROFEP" "$TMP/alone"
+is "without its files: a sentence" "$("$TMP/alone/profep" ls 2>&1 | grep -c 'its own files are missing')" 1
+
 says "no command" 2 '^usage: profep' # prints the whole help
 says "an unknown command" 2 '^profep: there is no command sing' sing
 says "an unknown option" 2 'has no option -z' ls -z
@@ -68,7 +72,7 @@ is "nobody: nothing on standard output" "$("$PROFEP" ls 2>/dev/null)" ""
 says "nobody: a sentence" 0 'no preloaded process' ls
 host redis-server --port 0 --unixsocket "$TMP/redis.sock" --save '' --dir "$TMP"
 redis=$HOST_PID redis_url=$URL
-host PROFEP_SERVICE='in the "shop"' /usr/bin/python3 -c 'import time
+host PROFEP_SERVICE='in <the> "shop"' /usr/bin/python3 -c 'import time
 while True:
     sum(range(1000)); time.sleep(0.001)'
 python=$HOST_PID python_url=$URL
@@ -76,9 +80,10 @@ host PROFEP_HEAP_RATE=1024 "$PROGS/exercise" 0
 exercise=$HOST_PID exercise_url=$URL
 is "ls: pid, name, address" \
     "$("$PROFEP" ls | sed 1d | sed 's/  */ /g; s/^ //; s/ [0-9]*s http/ http/' | sort)" \
-    "$(printf '%s\n' "$redis redis-server $redis_url" "$python in the \"shop\" $python_url" \
+    "$(printf '%s\n' "$redis redis-server $redis_url" "$python in <the> \"shop\" $python_url" \
         "$exercise exercise $exercise_url" | sort)"
 is "ls -q: no heading" "$("$PROFEP" ls -q | grep -c .)" 3
+check "ls -a has these, too" sh -c "[ \$($PROFEP ls -aq | grep -c .) -ge 3 ]"
 matches "ls: the age" "$("$PROFEP" ls -q)" ' [0-9]+s  http'
 sed "s/\"$redis\"/\"1\"/" "$RUNDIR/$redis.json" >"$RUNDIR/1.json"
 sed "s/\"$redis\"/\"99999999\"/" "$RUNDIR/$redis.json" >"$RUNDIR/99999999.json"
@@ -90,9 +95,9 @@ rm "$RUNDIR/1.json" "$RUNDIR/99999999.json" "$RUNDIR/12.json" "$RUNDIR/13.json" 
 
 is "url by pid" "$("$PROFEP" url "$redis")" "$redis_url"
 is "url by name" "$("$PROFEP" url redis-server)" "$redis_url"
-is "url by service" "$("$PROFEP" url 'in the "shop"')" "$python_url"
+is "url by service" "$("$PROFEP" url 'in <the> "shop"')" "$python_url"
 is "url by command" "$("$PROFEP" url python3)" "$python_url"
-says "nobody of that name" 1 'no preloaded process is called nginx' url nginx
+says "nobody of that name" 1 'no preloaded process is called no-such-one' url no-such-one
 says "no such process" 1 'there is no process 99999999' url 99999999
 says "not preloaded" 1 "process $$ left no address; profep doctor $$ tells why" url $$
 
@@ -207,8 +212,26 @@ chmod +x "$TMP/shim/curl"
 PATH=$TMP/shim:$PATH PROFEP_TOKEN='se"cr\et' "$PROFEP" threads sleep >"$TMP/said.txt"
 matches "the right one" "$(cat "$TMP/said.txt")" "^goroutine $HOST_PID "
 is "and the list of processes shows none of it" "$(tr '\n' ' ' <"$TMP/argv")" "-q -K - "
-says "peek: only where a signal is taken" 1 'takes no signal' peek sleep
-is "and nobody dies of it" "$(is_gone "$HOST_PID" && echo gone)" ""
+host_stop
+
+# -- peek ----------------------------------------------------------------------------------------
+
+host "$PROGS/spin" 1 60
+says "peek" 0 "spin $HOST_PID reports on its own standard error" peek "$HOST_PID"
+check "peek: there it is" within 20 grep -q '^Information request received' "$TMP/host.out"
+check "peek: whole" within 20 grep -q 'Total snapshots: ' "$TMP/host.out"
+host_stop
+host PROFEP_PEEK_SIGNAL=none "$PROGS/exercise" 0
+says "peek: turned off" 1 'takes no signal for a peek' peek "$HOST_PID"
+host_stop
+host /usr/bin/python3 -c 'import signal, time
+signal.signal(signal.SIGUSR1, lambda *_: print("mine", flush=True))
+print("ready", flush=True)
+time.sleep(60)'
+check "its handler is there" within 10 grep -q ready "$TMP/host.out"
+says "peek: the program uses the signal itself" 1 'takes no signal for a peek' peek "$HOST_PID"
+is "and does not hear of it" "$(grep -c mine "$TMP/host.out")" 0
+is "nobody died of it" "$(is_gone "$HOST_PID" && echo gone)" ""
 host_stop
 
 # -- doctor --------------------------------------------------------------------------------------
@@ -219,7 +242,7 @@ is "nothing was touched" "$(ls "$TMP/touched" 2>/dev/null)" ""
 says "doctor of nothing" 2 'doctor of what' doctor
 says "doctor: not found" 1 '^cannot  no-such-command: not found' doctor no-such-command
 says "doctor: a launcher" 1 '^cannot  sudo cleans the environment' doctor sudo true
-says "doctor: a process that is profiled" 0 "^ok      exercise $exercise is profiled and answers at $exercise_url" \
+says "doctor: a process that is profiled" 0 "^ok      exercise $exercise is profiled; its address is $exercise_url" \
     doctor "$exercise"
 PROFEP_CHILDREN=none says "doctor: PROFEP_CHILDREN" 0 '^note    PROFEP_CHILDREN=none' doctor true
 printf 'int main(void) { return 0; }\n' >"$TMP/one.c"
@@ -270,6 +293,41 @@ started="$started $elsewhere"
 has_other() { [ -e "$TMP/elsewhere/$elsewhere.json" ]; }
 within 10 has_other
 says "doctor: another run directory" 1 "^cannot  It left its address in $TMP/elsewhere, .*Set PROFEP_RUNDIR=" doctor "$elsewhere"
+(preloaded_exec PROFEP_CHILDREN=none sh -c 'sleep 60 & wait') &
+parent=$!
+started="$started $parent"
+child_of() { child=$(pgrep -P "$1" -x sleep); }
+within 10 child_of "$parent"
+child_of "$parent"
+started="$started $child"
+says "doctor: PROFEP_CHILDREN of the parent" 1 "^cannot  Its parent $parent was started with PROFEP_CHILDREN=none" doctor "$child"
+(preloaded_exec env -u LD_PRELOAD sleep 60) &
+cleaned=$!
+started="$started $cleaned"
+within 10 runs "$cleaned"
+says "doctor: LD_PRELOAD taken away" 1 '^cannot  .*LD_PRELOAD was taken out of its environment' doctor "$cleaned"
+(exec env LD_PRELOAD="$SO" PROFEP_RUNDIR=/no/such/dir PROFEP_LISTEN=127.0.0.1:0 sleep 60) &
+lost=$!
+started="$started $lost"
+within 10 runs "$lost"
+says "doctor: a run directory that cannot be" 1 '^cannot  Its PROFEP_RUNDIR, /no/such/dir, is not there' doctor "$lost"
+if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
+    mkdir -m 0700 "$TMP/private"
+    cp "$SO" "$TMP/private"
+    (LD_PRELOAD=$TMP/private/libprofep.so exec setpriv --reuid=65534 --clear-groups sleep 60) 2>/dev/null &
+    closed=$!
+    started="$started $closed"
+    within 10 runs "$closed"
+    says "doctor: the library is closed to that user" 1 'is closed to user 65534\. Copy libprofep\.so' doctor "$closed"
+    (preloaded_exec unshare -n sleep 60) &
+    away=$!
+    started="$started $away"
+    away_serves() { runs "$away" && [ -e "$RUNDIR/$away.json" ]; }
+    if within 10 away_serves; then
+        says "another network: doctor" 0 "^note    It lives in a container .*nsenter -t $away -n" doctor "$away"
+        says "another network: nobody else is asked" 1 "is in another network" threads "$away"
+    fi
+fi
 says "doctor: the kernel's threads" 1 '^cannot  (Process 2 is a thread of the kernel|There is no process 2)' doctor 2
 
 # -- completions ---------------------------------------------------------------------------------

@@ -430,6 +430,7 @@ static void test_self(void **state) {
     assert_non_null(strstr(body, "\"windows\": 3"));
     assert_non_null(strstr(body, "\"note\": \"no \\\"perf\\\"\""));
     assert_non_null(strstr(body, "\"config\": {}"));
+    assert_non_null(strstr(body, "\"peek\": {\"signal\": 0}"));
     for (int i = 0; i < PEP_COUNTER_COUNT; i++)
         assert_non_null(strstr(body, pep_counter_name((enum pep_counter)i)));
     service.describe = describe;
