@@ -252,8 +252,8 @@ static void send_busy(struct pep_fd *fd) {
     static const char text[] = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n"
                                "X-Content-Type-Options: nosniff\r\nX-Go-Pprof: 1\r\n"
                                "Content-Type: text/plain; charset=utf-8\r\n"
-                               "Content-Length: 51\r\n\r\n"
-                               "The process cannot make a thread to answer you in.\n";
+                               "Content-Length: 44\r\n\r\n"
+                               "The process has no memory to answer you in.\n";
     PEP_COUNT(http_refused, 1);
     if (pep_fd_is_ours(fd))
         send(fd->number, text, sizeof(text) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -285,9 +285,9 @@ void pep_connection_start(struct pep_fd fd, const struct pep_service *service, u
     unlock_slot(slot);
     pep_add_acq_rel(&active, 1);
     if (pep_spawn(run, slot, NULL) != 0) {
-        struct pep_fd copy = slot->fd;
-        send_busy(&copy);
-        slot->fd.number = -1;
+        /* At the limit of threads, when one wants to see most what they are: one client at a time,
+         * on the listening thread. */
+        serve(slot);
         free_slot(slot);
     }
 }

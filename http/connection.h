@@ -23,7 +23,8 @@
 /* A client may take this long with its request while others wait for a slot. */
 #define PEP_CONNECTION_GRACE_NS 25000000ull
 
-/* Serves an accepted socket on a thread of its own. Takes the descriptor over. */
+/* Serves an accepted socket on a thread of its own; on the caller's where none can be made. Takes
+ * the descriptor over. */
 void pep_connection_start(struct pep_fd fd, const struct pep_service *service, uid_t euid);
 /* Returns when a slot is free. */
 void pep_connections_wait_free(void);
