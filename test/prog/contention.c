@@ -1,9 +1,11 @@
 /*
  * contention [ROUNDS]: for every kind of lock one thread that holds it for 40 ms of every 100, and
  * three that want it. Prints what the three waited by their own clocks, a line a kind
- * ("mutex 1234567890 30": nanoseconds and how often), then "done", and waits to be ended. For each
- * kind NAME the waiting is in NAME_wants and the letting go in NAME_lets_go.
+ * ("mutex 1234567890 30 1234567": nanoseconds, how often, and for how much of it they could have
+ * run but had no processor), then "done", and waits to be ended. For each kind NAME the waiting is
+ * in NAME_wants and the letting go in NAME_lets_go.
  */
+#include <fcntl.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdint.h>
@@ -25,7 +27,7 @@ struct kind {
     void (*take)(void);
     void (*lets_go)(void);
     void (*wants)(void);
-    uint64_t waited_ns;
+    uint64_t waited_ns, delayed_ns;
     int round, finished, count;
 };
 
@@ -35,6 +37,17 @@ static uint64_t now_ns(void) {
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
     return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
+}
+
+/* What the calling thread has waited for a processor: the second number of schedstat (proc(5)). */
+static uint64_t delay_ns(void) {
+    char text[96] = "";
+    unsigned long long ran, delayed = 0;
+    int fd = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
+    if (read(fd, text, sizeof(text) - 1) > 0)
+        sscanf(text, "%llu %llu", &ran, &delayed);
+    close(fd);
+    return delayed;
 }
 
 static void rest_until(uint64_t ns) {
@@ -181,9 +194,10 @@ static void *waiter(void *argument) {
     for (int round = 1; round <= rounds; round++) {
         while (__atomic_load_n(&kind->round, __ATOMIC_ACQUIRE) < round)
             rest_until(now_ns() + POLL_NS);
-        uint64_t began_ns = now_ns();
+        uint64_t delayed_ns = delay_ns(), began_ns = now_ns();
         kind->wants();
         __atomic_fetch_add(&kind->waited_ns, now_ns() - began_ns, __ATOMIC_RELAXED);
+        __atomic_fetch_add(&kind->delayed_ns, delay_ns() - delayed_ns, __ATOMIC_RELAXED);
         __atomic_fetch_add(&kind->count, 1, __ATOMIC_RELAXED);
         __atomic_fetch_add(&kind->finished, 1, __ATOMIC_RELEASE);
     }
@@ -221,8 +235,8 @@ int main(int count, char **arguments) {
     for (size_t i = 0; i < started; i++)
         pthread_join(threads[i], NULL);
     for (size_t i = 0; i < KINDS; i++)
-        printf("%s %llu %d\n", kinds[i].name, (unsigned long long)kinds[i].waited_ns,
-               kinds[i].count);
+        printf("%s %llu %d %llu\n", kinds[i].name, (unsigned long long)kinds[i].waited_ns,
+               kinds[i].count, (unsigned long long)kinds[i].delayed_ns);
     printf("done\n");
     fflush(stdout);
     for (;;)

@@ -1,5 +1,6 @@
 // As contention.c, with what C++ offers: "std_mutex", "std_shared_mutex", "std_condition" and
 // "std_timed", a condition with a limit that is not reached.
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -83,6 +84,17 @@ APART static void std_timed_wants() {
     STAY;
 }
 
+// What the calling thread has waited for a processor: the second number of schedstat (proc(5)).
+static long long delay_ns() {
+    char text[96] = "";
+    long long ran, delayed = 0;
+    int fd = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
+    if (read(fd, text, sizeof(text) - 1) > 0)
+        sscanf(text, "%lld %lld", &ran, &delayed);
+    close(fd);
+    return delayed;
+}
+
 static void nothing() {
 }
 
@@ -91,7 +103,7 @@ struct Kind {
     void (*take)();
     void (*lets_go)();
     void (*wants)();
-    std::atomic<long long> waited_ns{0};
+    std::atomic<long long> waited_ns{0}, delayed_ns{0};
     std::atomic<int> round{0}, finished{0};
     Kind(const char *n, void (*t)(), void (*l)(), void (*w)())
         : name(n), take(t), lets_go(l), wants(w) {
@@ -102,9 +114,11 @@ static void wait(Kind *kind) {
     for (int round = 1; round <= rounds; round++) {
         while (kind->round.load() < round)
             std::this_thread::sleep_for(200us);
+        long long delayed = delay_ns();
         auto began = Clock::now();
         kind->wants();
         kind->waited_ns += std::chrono::nanoseconds(Clock::now() - began).count();
+        kind->delayed_ns += delay_ns() - delayed;
         kind->finished++;
     }
 }
@@ -139,7 +153,8 @@ int main(int count, char **arguments) {
     for (std::thread &thread : threads)
         thread.join();
     for (Kind &kind : kinds)
-        printf("%s %lld %d\n", kind.name, kind.waited_ns.load(), kind.finished.load());
+        printf("%s %lld %d %lld\n", kind.name, kind.waited_ns.load(), kind.finished.load(),
+               kind.delayed_ns.load());
     printf("done\n");
     fflush(stdout);
     for (;;)

@@ -53,9 +53,8 @@ static void judge_own(int kind, int result) {
 static void wait_once(struct slot *slot, int kind) {
     uint64_t began_ns = now_ns();
     slot->limit_ns = is_own ? OWN_NS : QUIET_NS + (calls[kind].traits & TICKS ? TICK_NS : 0);
-    slot->is_woken = 0;
     slot->sent_ns = 0;
-    slot->hits = 0;
+    slot->hits = slot->signals = 0;
     slot->since_ns = began_ns;
     slot->number_of_call = kind + 1;
     if (!(calls[kind].traits & SAYS))
@@ -63,7 +62,9 @@ static void wait_once(struct slot *slot, int kind) {
     errno = 0;
     int result = calls[kind].make(slot), error = errno;
     __atomic_store_n(&slot->kind, 0, __ATOMIC_SEQ_CST);
-    while (__atomic_load_n(&slot->is_waking, __ATOMIC_SEQ_CST))
+    /* What was sent may be on its way still, and would end the next call. */
+    while (__atomic_load_n(&slot->is_waking, __ATOMIC_SEQ_CST) ||
+           __atomic_load_n(&slot->hits, __ATOMIC_RELAXED) < slot->signals)
         sched_yield();
     uint64_t took_ns = now_ns() - began_ns;
     errno = error;
@@ -98,31 +99,34 @@ static void *wait_much(void *argument) {
 /* -- who wakes them -----------------------------------------------------------------------------
  */
 
-static void wake_fifo(struct slot *slot) {
+static int wake_fifo(const struct slot *slot) {
     int fd = open(slot->fifo, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
-    slot->is_woken = fd >= 0; /* else nobody has it open yet */
     if (fd >= 0)
         close(fd);
+    return fd >= 0; /* else nobody has it open yet */
 }
 
-/* One that comes before the call is lost, so there are several; none may come after it. */
+/* One that comes before the call is lost, so there are several, each after the last was handled;
+ * none may come after the call. */
 static void wake_by_signal(struct slot *slot, int (*make)(struct slot *)) {
-    slot->is_woken = 0;
     __atomic_store_n(&slot->is_waking, 1, __ATOMIC_SEQ_CST);
     int kind = __atomic_load_n(&slot->kind, __ATOMIC_SEQ_CST) - 1;
-    if (kind >= 0 && calls[kind].make == make)
+    if (kind >= 0 && calls[kind].make == make &&
+        slot->signals == __atomic_load_n(&slot->hits, __ATOMIC_RELAXED)) {
+        slot->signals++;
         syscall(SYS_tgkill, getpid(), slot->tid, SIGUSR1);
+    }
     __atomic_store_n(&slot->is_waking, 0, __ATOMIC_SEQ_CST);
 }
 
-static void wake(struct slot *slot, int (*make)(struct slot *)) {
+/* True when that is all it takes. */
+static int wake(struct slot *slot, int (*make)(struct slot *)) {
     static const struct {
         long type;
         char text[8];
     } message = {1, "wake"};
     const uint64_t one = 1;
     ssize_t written = 1;
-    slot->is_woken = 1;
     if (make == do_sem_wait)
         sem_post(&slot->semaphore);
     else if (make == do_recv)
@@ -138,11 +142,14 @@ static void wake(struct slot *slot, int (*make)(struct slot *)) {
     else if (make == do_read_inotify)
         futimens(slot->file, NULL);
     else if (make == do_open_fifo)
-        wake_fifo(slot);
-    else if (make == do_pause || make == do_sigsuspend)
+        return wake_fifo(slot);
+    if (make == do_pause || make == do_sigsuspend) {
         wake_by_signal(slot, make);
+        return 0;
+    }
     if (written < 0)
         perror("wake");
+    return 1;
 }
 
 /* True when the thread sleeps in a system call; which, with its arguments and place, as proc(5)
@@ -178,14 +185,18 @@ static void interrupt(struct slot *slot, int kind) {
     interrupt_once(slot);
 }
 
+/* A call that ends without us may do so at any moment: what was done for it counts for that one
+ * alone, which since_ns names. */
 static void look_after(struct slot *slot) {
+    uint64_t since_ns = __atomic_load_n(&slot->since_ns, __ATOMIC_ACQUIRE);
     int kind = __atomic_load_n(&slot->kind, __ATOMIC_ACQUIRE) - 1;
-    if (kind < 0)
+    if (kind < 0 || since_ns != slot->since_ns)
         return;
     if (is_own)
         interrupt(slot, kind);
-    else if (calls[kind].traits & WHOLE && !slot->is_woken && now_ns() - slot->since_ns >= WAKE_NS)
-        wake(slot, calls[kind].make);
+    else if (calls[kind].traits & WHOLE && slot->woken_ns != since_ns &&
+             now_ns() - since_ns >= WAKE_NS && wake(slot, calls[kind].make))
+        slot->woken_ns = since_ns;
 }
 
 static int is_anybody_left(void) {
@@ -213,7 +224,7 @@ static void *hold_file(void *path) {
 static void on_usr1(int sig) {
     (void)sig;
     if (own_slot)
-        own_slot->hits++;
+        __atomic_fetch_add(&own_slot->hits, 1, __ATOMIC_RELAXED);
 }
 
 /* -- the whole -------------------------------------------------------------------------------- */

@@ -48,10 +48,11 @@ struct slot {
     int kind;                /* + 1, while in the call; 0 else */
     uint64_t since_ns;       /* when it went there */
     uint64_t sent_ns;        /* own: when the signal was sent; 0: not yet */
-    int is_waking;           /* a signal of the waker's is on its way */
+    int is_waking;           /* the waker may send a signal */
+    int signals;             /* that it has sent */
     char place[PLACE_BYTES]; /* own: where it slept then */
     int hits;                /* signals handled */
-    int is_woken;            /* quiet: the waker has done its part */
+    uint64_t woken_ns;       /* quiet: since_ns of the call for which the waker has done its part */
     uint64_t limit_ns;
     int pair[2], pipe[2], event, epoll, inotify, file, locked, listener, queue, sems, timer;
     sem_t semaphore, never;
