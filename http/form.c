@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "assets.h"
+#include "sampler/rt/attrs.h"
 
 /* Of form.html: what stands between the two is made from the table. */
 static const char begin_mark[] = "<!-- begin -->";
@@ -26,10 +27,10 @@ static void write_element(struct pep_writer *writer, const char *element, const 
 }
 
 static void write_field(struct pep_writer *writer, const struct pep_form_field *field) {
-    pep_write_text(writer, "<label>");
+    pep_write_text(writer, field->is_computed ? "<label class=\"computed\">" : "<label>");
     write_element(writer, "span", field->label);
     pep_write_text(writer, "<input type=\"number\" step=\"any\" required");
-    write_attribute(writer, "name", field->name);
+    write_attribute(writer, field->is_computed ? "id" : "name", field->name);
     write_attribute(writer, "value", field->value);
     write_attribute(writer, "min", field->low);
     write_attribute(writer, "max", field->high);
@@ -38,12 +39,28 @@ static void write_field(struct pep_writer *writer, const struct pep_form_field *
     pep_write_text(writer, "</label>\n");
 }
 
+/* What else can be recorded. */
+static void write_events(struct pep_writer *writer, const char *action) {
+    static const char *const events[][2] = {{"profile", "CPU time"},
+                                            {"profile_wall", "Elapsed time"},
+                                            {"allocs_profile", "Allocations"}};
+    pep_write_text(writer, "<nav aria-label=\"What to record\">\n");
+    for (size_t i = 0; i < PEP_COUNT_OF(events); i++) {
+        bool is_this = strcmp(events[i][0], action) == 0;
+        pep_write_printf(writer, "<a href=\"%s\"%s>%s</a>\n", events[i][0],
+                         is_this ? " aria-current=\"page\"" : "", events[i][1]);
+    }
+    pep_write_text(writer, "</nav>\n");
+}
+
 static void write_form(struct pep_writer *writer, const struct pep_form *form) {
     write_element(writer, "title", form->title);
     write_element(writer, "h1", form->title);
     pep_write_text(writer, "<p class=\"lead\">");
     pep_write_xml(writer, form->lead);
-    pep_write_text(writer, "</p>\n<form id=\"form\" method=\"get\"");
+    pep_write_text(writer, "</p>\n");
+    write_events(writer, form->action);
+    pep_write_text(writer, "<form id=\"form\" method=\"get\"");
     write_attribute(writer, "action", form->action);
     pep_write_text(writer, ">\n");
     for (size_t i = 0; i < form->field_count; i++)

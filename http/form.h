@@ -1,9 +1,9 @@
 /*
  * A page that asks a person for parameters, records, and leads to the result.
  *
- * Model:   a table of fields becomes a GET form to the same path. While the browser waits for the
- *          answer the page shows how far the recording is; the answer, a flame graph, replaces
- *          it. Works without script, too.
+ * Model:   a table of fields becomes a GET form to the same path, with links to the forms of the
+ *          other events. While the browser waits for the answer the page shows how far the
+ *          recording is; the answer, a flame graph, replaces it. Works without script, too.
  * Writers: the connection's thread.  [normal]
  * Readers: a browser.
  * Memory:  none.
@@ -19,6 +19,7 @@ struct pep_form_field {
     const char *value;      /* at first */
     const char *low, *high; /* what the browser accepts */
     const char *help;
+    bool is_computed; /* from the others, and they from it; not sent */
 };
 
 struct pep_form {

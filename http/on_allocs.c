@@ -35,10 +35,11 @@ static const char help_text[] =
 
 static const struct pep_form_field fields[] = {
     {"duration", "Duration in seconds", "10", "0.001", "86400",
-     "The program runs on as usual; only allocations of this time are recorded."},
+     "The program runs on as usual; only allocations of this time are recorded.", false},
     {"sample_rate", "Sample rate", "0.0001", "0.000000001", "1",
      "The probability of an allocation being recorded, whatever its size. 1 records every "
-     "allocation and slows the program down: begin low."},
+     "allocation and slows the program down: begin low.",
+     false},
 };
 static const struct pep_form form = {
     "Allocation profile",

@@ -38,9 +38,13 @@ static const char help_text[] =
 
 static const struct pep_form_field fields[] = {
     {"duration", "Duration in seconds", "10", "0.001", "86400",
-     "The program runs on as usual meanwhile."},
+     "The program runs on as usual meanwhile.", false},
     {"delay", "Delay in seconds", "0.01", "0.001", "1",
-     "The time between two samples of a thread: 0.01 makes 100 samples a second."},
+     "The time between two samples of a thread: 0.01 makes 100 samples a second.", false},
+    {"n", "Samples", "1000", "1", "864000000",
+     "Of a thread that is busy all the time; 1,000 to 10,000 make a readable profile. Change it "
+     "and the delay follows.",
+     true},
 };
 
 static int begin_cpu(struct pep_recording *recording);
