@@ -1,7 +1,7 @@
 /*
  * The server on real sockets: where it listens, what it publishes, how it ends, what fork and a
  * host that closes descriptors do to it.
- * LDFLAGS: -Wl,--wrap=pthread_create,--wrap=accept4,--wrap=pep_wire_open,--wrap=geteuid
+ * LDFLAGS: -Wl,--wrap=pthread_create,--wrap=accept4,--wrap=geteuid
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -23,7 +23,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "http/civetweb_glue.h"
 #include "http/fd.h"
 #include "http/listen.h"
 #include "http/server.h"
@@ -41,10 +40,7 @@ int __wrap_accept4(int fd, struct sockaddr *address, socklen_t *count, int flags
 uid_t __real_geteuid(void);
 uid_t __wrap_geteuid(void);
 
-struct pep_wire *__real_pep_wire_open(const struct pep_fd *fd);
-struct pep_wire *__wrap_pep_wire_open(const struct pep_fd *fd);
-
-static int create_errors, accept_errors, wire_errors; /* how many calls are still to fail */
+static int create_errors, accept_errors; /* how many calls are still to fail */
 static int small_stacks;
 static uid_t is_other_user;
 
@@ -61,12 +57,6 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, v
     if (pep_load_acquire(&create_errors) > 0 && pep_sub_acq_rel(&create_errors, 1) > 0)
         return EAGAIN;
     return __real_pthread_create(thread, attributes, run, argument);
-}
-
-struct pep_wire *__wrap_pep_wire_open(const struct pep_fd *fd) {
-    if (pep_load_acquire(&wire_errors) > 0 && pep_sub_acq_rel(&wire_errors, 1) > 0)
-        return NULL;
-    return __real_pep_wire_open(fd);
 }
 
 int __wrap_accept4(int fd, struct sockaddr *address, socklen_t *count, int flags) {
@@ -280,37 +270,8 @@ static void test_no_thread(void **state) {
     options.listen = ":0";
     assert_int_equal(start_after_stop(), -EAGAIN);
     const char *url = start(":0");
-    pep_store_release(&create_errors, 2);
-    assert_int_equal(ask(url), 200); /* by the listening thread */
-    assert_int_equal(ask(url), 200);
-    assert_int_equal(pep_load_acquire(&create_errors), 0);
     assert_int_equal(ask(url), 200);
     pep_store_release(&small_stacks, 1); /* as with a program that has much thread-local storage */
-    assert_int_equal(ask(url), 200);
-}
-
-/* Served by the listening thread, a client that says nothing does not keep the server alive. */
-static void test_no_thread_and_the_end(void **state) {
-    (void)state;
-    const char *url = start(":0");
-    pep_store_release(&create_errors, 1);
-    int fd = connect_to(url);
-    while (pep_load_acquire(&create_errors) > 0)
-        pep_os_sleep_ns(1000000);
-    pep_server_stop();
-    assert_true(pep_server_is_stopped());
-    close(fd);
-}
-
-static void test_no_memory(void **state) {
-    (void)state;
-    const char *url = start(":0");
-    pep_store_release(&wire_errors, 1);
-    uint64_t refused = PEP_COUNTED(http_refused);
-    assert_int_equal(ask(url), 503);
-    assert_non_null(strstr(reply, "X-Go-Pprof: 1"));
-    assert_non_null(strstr(reply, "\r\n\r\nThe process has no memory to answer you in.\n"));
-    assert_int_equal(PEP_COUNTED(http_refused), refused + 1);
     assert_int_equal(ask(url), 200);
 }
 
@@ -510,8 +471,6 @@ int main(void) {
         TEST(test_run_file),
         TEST(test_delay),
         TEST(test_no_thread),
-        TEST(test_no_thread_and_the_end),
-        TEST(test_no_memory),
         TEST(test_no_descriptor),
         TEST(test_descriptors),
         TEST(test_listener_closed),
