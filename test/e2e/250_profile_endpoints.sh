@@ -256,7 +256,7 @@ if command -v chromium >/dev/null; then
     timeout 100 python3 "$ROOT/test/e2e/form_compute.py" "$URL/profile" "$TMP/chromium" \
         >"$TMP/form" 2>&1
     is "the form, in a browser" "$(tr '\n' ';' <"$TMP/form")" \
-        "title: CPU profile;events: CPU time*, Elapsed time, Allocations;duration changed: 20 0.01 2000;delay changed: 20 0.002 10000;n changed: 20 0.001 20000;n beyond the delay's limits: 20 0.001 20000;a thousandth: 20 0.001 20000;command: ?duration=0.5&delay=0.001';graph: CPU, 0.5 s at 1000 Hz;allocations compute nothing: True;"
+        "title: CPU profile;events: CPU time*, Elapsed time, Allocations;duration changed: 20 0.01 2000;delay changed: 20 0.002 10000;n changed: 20 0.001 20000;n beyond the delay's limits: 20 0.001 20000;a thousandth: 20 0.001 20000;command: ?duration=0.5&delay=0.001';graph: CPU, N s at 1000 Hz;allocations compute nothing: True;"
 else
     skip "the form, in a browser" "chromium is not installed"
 fi
