@@ -26,18 +26,12 @@ static struct pep_task *next_of(const struct pep_dump *dump, const struct pep_ta
     return task->owner_tid != 0 ? pep_dump_task_of(dump, task->owner_tid) : NULL;
 }
 
-static bool has_stood_still(struct pep_dump_work *work, const struct pep_task *task) {
-    struct pep_look now;
-    pep_look_at(work->looker, task->tid, &now);
-    return pep_look_is_same(&work->looks[index_of(work->dump, task)], &now);
-}
-
 static void add(struct search *search, struct pep_task *first) {
     struct pep_dump *dump = search->work->dump;
     uint32_t count = 0;
     struct pep_task *task = first;
     do {
-        if (!has_stood_still(search->work, task))
+        if (!pep_dump_has_stood_still(search->work, index_of(dump, task)))
             return;
         count++;
         task = next_of(dump, task);

@@ -115,6 +115,12 @@ static bool find_lock(const struct pep_dump *dump, const struct pep_look *look,
     return has_note || find_join(dump, look, waiting);
 }
 
+bool pep_dump_has_stood_still(struct pep_dump_work *work, uint32_t index) {
+    struct pep_look now;
+    pep_look_at(work->looker, work->dump->tasks[index].tid, &now);
+    return pep_look_is_same(&work->looks[index], &now);
+}
+
 static void say(struct pep_dump_work *work, struct pep_task *task) {
     const struct pep_task *owner = pep_dump_task_of(work->dump, task->owner_tid);
     bool is_join = task->lock_kind == pep_lock_kind_name(PEP_LOCK_JOIN);
@@ -145,7 +151,9 @@ void pep_dump_explain(struct pep_dump_work *work) {
         if (find_lock(work->dump, look, &waiting) && waiting.kind != NULL) {
             task->lock = waiting.lock;
             task->lock_kind = waiting.kind;
-            task->owner_tid = waiting.owner;
+            /* Whoever got the lock meanwhile would be told to wait for itself. */
+            if (waiting.owner != 0 && pep_dump_has_stood_still(work, i))
+                task->owner_tid = waiting.owner;
             since = waiting.since_ns != 0 ? waiting.since_ns : since;
             say(work, task);
         }

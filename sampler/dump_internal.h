@@ -28,6 +28,9 @@ struct pep_task *pep_dump_task_of(const struct pep_dump *dump, int tid);
 /* Looks, walks and asks: fills looks, state, is_blocked, waited_ns, note and the samples' stacks.
  * Tasks that are gone have state 0 afterwards. */
 void pep_dump_read(struct pep_dump_work *work);
+/* False when the thread has moved since it was looked at: what was read after that of the lock it
+ * waited for need not be true of it. */
+bool pep_dump_has_stood_still(struct pep_dump_work *work, uint32_t index);
 /* Says what each thread does and whom it waits for. */
 void pep_dump_explain(struct pep_dump_work *work);
 /* Finds those that wait for each other, by owner_tid, and looks again whether they still do. */
