@@ -33,9 +33,11 @@ host_stop -KILL
 
 host "$PROGS/fdchaos" 6
 SERVED=0
+TRIED=0
 FAILED_IN_A_ROW=0
 WORST=0
 while target=$(target_of "$HOST_PID"); do
+    TRIED=$((TRIED + 1))
     if [ "$(curl -s --max-time 2 "$target/healthz")" = ok ]; then
         SERVED=$((SERVED + 1))
         FAILED_IN_A_ROW=0
@@ -49,7 +51,7 @@ wait "$HOST_PID"
 is "no byte of ours in descriptors of the host" "$?" 0
 note "$(cat "$TMP/host.out"), $SERVED requests served"
 within_range "requests in a row that failed" "$WORST" 0 10
-within_range "requests that were served" "$SERVED" 20 10000
+within_range "requests that were served, of $TRIED" "$SERVED" $(((TRIED + 1) / 2)) 10000
 
 # serve NAME ARGUMENT...: the server alone, its input a pipe that stays open as descriptor 8.
 serve() {

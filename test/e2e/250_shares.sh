@@ -3,6 +3,7 @@
 # own clocks, at 1, 16 and 256 threads, under both engines, also when the program's rhythm is a
 # multiple of the sampling period. The bound is 2 points or 4 sigma of as many samples, whichever is
 # wider, and the total within 2 % of the process's CPU time.
+# timeout 400
 # shellcheck source=test/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
 needs python3

@@ -49,6 +49,10 @@ check "and what it started is ended" within 3 is_gone "$(cat pid)"
 printf 'echo 1..1; [ "$COLOR" = blue ] && echo ok 1' | file 001_a.sh
 echo 'COLOR=blue' >test/e2e/001_a.env
 counts "an environment beside it" 0 "1 passed, 0 failed"
+printf 'sh -c "kill -INT \\$\\$"; [ $? = 130 ] && echo ok 1; echo 1..1' | file 001_a.sh
+(trap '' INT && counts "deaf to interrupts" 0 "1 passed, 0 failed") >"$TMP/deaf"
+matches "who started us deaf does not make the tests deaf" "$(cat "$TMP/deaf")" \
+    '^ok .*deaf to interrupts: the count'
 rm -f test/e2e/*
 counts "nothing at all" 1 "0 passed, 0 failed"
 done_testing

@@ -19,6 +19,7 @@
 #include <cmocka.h>
 
 #include "sampler/cpu.h"
+#include "sampler/cpu_internal.h"
 #include "sampler/rt/counters.h"
 #include "sampler/rt/os.h"
 #include "sampler/stack_table.h"
@@ -206,6 +207,9 @@ static void churn_leaves_nothing(void **state) {
                 pep_cpu_sweep();
             pthread_join(thread, NULL);
         }
+        /* A thread that was joined may be a task still, which a sweep would take for a raw one. */
+        while (pep_threads_tasks() > 1u + pep_cpu_armer_is_running())
+            sched_yield();
         pep_cpu_sweep();
         assert_int_equal(help_timers() + help_perf_fds(), 1); /* our own */
         pep_cpu_end(1000);

@@ -62,9 +62,9 @@ static void *unpack(size_t limit, size_t *count) {
 static void what_xz_packs_comes_back(void **state) {
     (void)state;
     static const char *const sources[] = {
-        "printf a", "head -c 5000000 /usr/bin/python3", "head -c 3000000 /dev/zero",
+        "printf a", "head -c 800000 /usr/bin/python3", "head -c 1000000 /dev/zero",
         "head -c 300000 /dev/urandom > /tmp/pep_test_xz.random; cat /tmp/pep_test_xz.random",
-        "seq 300000"};
+        "seq 60000"};
     static const char *const options[] = {"",
                                           "-0",
                                           "-9e",
