@@ -109,6 +109,7 @@ static LOCK: Mutex<()> = Mutex::new(());
 static TOKENS: Mutex<u32> = Mutex::new(0);
 static CONDITION: Condvar = Condvar::new();
 static WAITED: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
+static DELAYED: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
 static ROUND: [AtomicUsize; 2] = [AtomicUsize::new(0), AtomicUsize::new(0)];
 static FINISHED: [AtomicUsize; 2] = [AtomicUsize::new(0), AtomicUsize::new(0)];
 fn stay() { std::hint::black_box(0); } // no tail call: the frame is to be seen
@@ -124,12 +125,18 @@ fn stay() { std::hint::black_box(0); } // no tail call: the frame is to be seen
     CONDITION.notify_all();
     stay();
 }
+fn delay_ns() -> u64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    text.split(' ').nth(1).unwrap().parse().unwrap()
+}
 fn wait(kind: usize) {
     for round in 1..=10 {
         while ROUND[kind].load(SeqCst) < round { thread::sleep(Duration::from_micros(200)); }
+        let delayed = delay_ns();
         let began = Instant::now();
         if kind == 0 { rust_mutex_wants() } else { rust_condvar_wants() }
         WAITED[kind].fetch_add(began.elapsed().as_nanos() as u64, SeqCst);
+        DELAYED[kind].fetch_add(delay_ns() - delayed, SeqCst);
         FINISHED[kind].fetch_add(1, SeqCst);
     }
 }
@@ -150,7 +157,10 @@ fn main() {
         for _ in 0..3 { all.push(thread::spawn(move || wait(kind))); }
     }
     for each in all { each.join().unwrap(); }
-    println!("rust_mutex {} 30\nrust_condvar {} 30\ndone", WAITED[0].load(SeqCst), WAITED[1].load(SeqCst));
+    for (kind, name) in ["rust_mutex", "rust_condvar"].iter().enumerate() {
+        println!("{} {} 30 {}", name, WAITED[kind].load(SeqCst), DELAYED[kind].load(SeqCst));
+    }
+    println!("done");
     thread::sleep(Duration::from_secs(60));
 }
 R
