@@ -179,7 +179,7 @@ static const char *apply(struct pep_exchange *exchange, const struct changes *ch
     const char *refused =
         exchange->service->settings->change(changes->items, changes->count, sentence);
     pep_store_release(&busy_pid, 0);
-    return refused;
+    return refused == sentence ? pep_response_plain(sentence) : refused;
 }
 
 static void change(struct pep_exchange *exchange) {

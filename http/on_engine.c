@@ -126,8 +126,8 @@ static void refuse(struct pep_exchange *exchange, const struct pep_stage *stage,
     bool is_below = stage->below && *stage->below;
     int status = 400;
     if (is_below && (error == -ENOENT || error == -ENOTDIR)) {
-        sentence = pep_arena_printf(exchange->arena, "Subdirectory does not exist: %s/%s",
-                                    stage->directory, stage->below);
+        sentence = pep_response_plain(pep_arena_printf(
+            exchange->arena, "Subdirectory does not exist: %s/%s", stage->directory, stage->below));
     } else if (error != -EXDEV && error != -ELOOP && error != -ENAMETOOLONG) {
         const char *why = strerrordesc_np(-error);
         status = 500;
@@ -211,7 +211,8 @@ void pep_on_debug_engine(struct pep_exchange *exchange) {
     if (!sentence && !type)
         sentence = needed;
     if (!sentence && !engine)
-        sentence = pep_arena_printf(exchange->arena, "Unknown profile_type: %.200s", type);
+        sentence = pep_response_plain(
+            pep_arena_printf(exchange->arena, "Unknown profile_type: %.200s", type));
     if (engine)
         run(exchange, engine, &json);
     else

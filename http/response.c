@@ -173,6 +173,13 @@ static void write_json_error(struct pep_response *response, int status, const ch
     pep_write_text(&response->writer, "}\n");
 }
 
+char *pep_response_plain(char *sentence) {
+    for (char *at = sentence; at && *at; at++)
+        if ((unsigned char)*at < ' ' || *at == 127)
+            *at = '?';
+    return sentence;
+}
+
 void pep_response_error(struct pep_response *response, int status, const char *sentence) {
     PEP_COUNT(http_refused, 1);
     if (response->is_begun) {

@@ -54,6 +54,9 @@ void pep_response_header(struct pep_response *response, const char *name, const 
  * the client asked for JSON, {"code": ..., "message": sentence}. Further
  * headers may be added after it. When the head has gone out, the answer is cut instead. */
 void pep_response_error(struct pep_response *response, int status, const char *sentence);
+/* The text with a question mark for every control character, so that what a client sent can be part
+ * of one sentence. NULL stays NULL. */
+char *pep_response_plain(char *sentence);
 /* Sends what is left. 0, or the error that cut the answer. */
 int pep_response_end(struct pep_response *response);
 

@@ -66,8 +66,11 @@ static void path_of(int dir, const struct pep_stage *stage, char path[PEP_STAGE_
     size_t used = strlen(path);
     while (used > 1 && path[used - 1] == '/')
         path[--used] = '\0';
-    if (stage->below)
+    if (stage->below && *stage->below)
         snprintf(path + used, PATH_MAX, "/%s", stage->below);
+    used = strlen(path);
+    while (used > 1 && path[used - 1] == '/')
+        path[--used] = '\0';
 }
 
 static int open_stage(const struct pep_stage *stage, char path[PEP_STAGE_PATH_BYTES]) {

@@ -53,8 +53,8 @@ static const char *change(const struct pep_setting_change *changes, size_t count
     for (size_t i = 0; i < count; i++) {
         snprintf(changed + strlen(changed), sizeof(changed) - strlen(changed), "%s=%s;",
                  changes[i].name, changes[i].value);
-        if (strcmp(changes[i].name, "bad") == 0) {
-            snprintf(sentence, PEP_SETTING_SENTENCE_BYTES, "bad is bad.");
+        if (strncmp(changes[i].name, "bad", 3) == 0) {
+            snprintf(sentence, PEP_SETTING_SENTENCE_BYTES, "%s is bad.", changes[i].name);
             return sentence;
         }
     }
@@ -188,6 +188,7 @@ static void test_refusals(void **state) {
         {"{\"hz\":[1]}", "The body is not a flat JSON object: values are strings, numbers, true, "
                          "false or null.\n"},
         {"hz=1&bad=2", "bad is bad.\n"},
+        {"bad%0A%1B%7F=2", "bad??? is bad.\n"},
     };
     for (size_t i = 0; i < PEP_COUNT_OF(bad); i++) {
         assert_int_equal(ask("POST", "", bad[i].content), 400);

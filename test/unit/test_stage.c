@@ -105,6 +105,7 @@ static void test_files(void **state) {
         assert_int_equal(pep_stage_check(&stage), 0);
         assert_int_equal(pep_stage_write(&stage, "content", 7, path), 0);
         expect_file(NULL, "content");
+        assert_null(strstr(path, "//"));
         stage.name = "12_34";
         int error = pep_stage_write(&stage, "c", 1, path);
         if (i == 1 || i == 4 || i == 5) { /* there already: never written over */
