@@ -86,7 +86,8 @@ static void write_signal(struct pep_writer *writer, int sig) {
 
 static void write_stacks(const struct pep_peek_job *job, struct pep_writer *writer,
                          struct pep_arena *arena) {
-    const struct pep_dump_options options = {.deadline_ns = 0};
+    /* Nobody waits for the answer, and who peeks does so when the machine is busy. */
+    const struct pep_dump_options options = {.deadline_ns = 3 * SECOND_NS};
     const struct pep_dump *dump = pep_dump_take(arena, &options);
     struct pep_symbolizer *symbolizer = dump ? pep_symbolizer_begin(arena) : NULL;
     if (!symbolizer) {
