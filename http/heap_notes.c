@@ -72,6 +72,13 @@ static void add_memory(struct comments *to) {
 void pep_heap_notes_add(const struct pep_heap_notes *notes) {
     struct comments to = {.arena = notes->arena, .profile = notes->profile};
     adopt(&to);
+    if (notes->probability >= 1)
+        add(&to, "Every allocation of the window was recorded.");
+    else if (notes->probability > 0)
+        add(&to, pep_arena_printf(to.arena,
+                                  "Each allocation of the window was recorded with probability "
+                                  "%g, whatever its size.",
+                                  notes->probability));
     if (notes->has_trimmed)
         add(&to, "malloc_trim(0) was called before this profile was taken (gc=1).");
     if (notes->is_trim_refused)

@@ -22,6 +22,7 @@ struct pep_heap_notes {
     bool has_trimmed;            /* malloc_trim was called first */
     bool is_trim_refused;        /* another call of it has not come back */
     bool has_memory;             /* add the process's memory as "Name = bytes" */
+    double probability;          /* with which the window recorded each allocation; 0: did not */
 };
 
 void pep_heap_notes_add(const struct pep_heap_notes *notes);

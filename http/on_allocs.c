@@ -112,7 +112,8 @@ static void record(struct pep_exchange *exchange) {
         pep_on_heap_error(response, error);
         return;
     }
-    pep_heap_notes_add(&(struct pep_heap_notes){.arena = exchange->arena, .profile = profile});
+    pep_heap_notes_add(&(struct pep_heap_notes){
+        .arena = exchange->arena, .profile = profile, .probability = window.probability});
     answer_profile(exchange, format, profile);
 }
 
@@ -154,7 +155,8 @@ static struct pep_profile *read_up_to_now(struct pep_recording *recording) {
     if (!profile)
         return NULL;
     profile->is_signed = true;
-    pep_heap_notes_add(&(struct pep_heap_notes){.arena = &recording->arena, .profile = profile});
+    pep_heap_notes_add(&(struct pep_heap_notes){
+        .arena = &recording->arena, .profile = profile, .probability = window.probability});
     return profile;
 }
 

@@ -29,6 +29,8 @@ void *__wrap_pep_calloc(size_t count, size_t size) {
 static void test_allocs_profile(void **state) {
     (void)state;
     assert_int_equal(ask("GET /allocs_profile?duration=0.25&sample_rate=1e-1"), 200);
+    assert_non_null(strstr(seen.comments, "Each allocation of the window was recorded with "
+                                          "probability 0.1, whatever its size.\n"));
     assert_string_equal(seen.calls, "bspe");
     assert_int_equal(seen.waited_ns, 250000000u);
     assert_true(seen.probability == 0.1);
@@ -37,6 +39,7 @@ static void test_allocs_profile(void **state) {
     assert_int_equal(ask("POST /allocs_profile?duration=1"), 200);
     assert_true(seen.probability == 0.0001);
     assert_int_equal(ask("GET /allocs_profile?sample_rate=1.0&format=top&thread=w"), 200);
+    assert_non_null(strstr(seen.comments, "Every allocation of the window was recorded.\n"));
     assert_int_equal(seen.waited_ns, 10000000000u);
     assert_int_equal(seen.format, PEP_FORMAT_TEXT);
     assert_string_equal(seen.thread, "w");
