@@ -240,6 +240,7 @@ says "doctor of a command" 0 '^ok      /bin/true can be profiled: profep-run /bi
 says "doctor starts nothing" 0 '^ok' doctor touch "$TMP/touched"
 is "nothing was touched" "$(ls "$TMP/touched" 2>/dev/null)" ""
 says "doctor of nothing" 2 'doctor of what' doctor
+says "doctor of an empty word" 2 'doctor of what' doctor ''
 says "doctor: not found" 1 '^cannot  no-such-command: not found' doctor no-such-command
 says "doctor: a launcher" 1 '^cannot  sudo cleans the environment' doctor sudo true
 says "doctor: a process that is profiled" 0 "^ok      exercise $exercise is profiled; its address is $exercise_url" \
