@@ -4,10 +4,11 @@
  * Model:   who asks a waiting thread tells since when it waits. Milliseconds in a register are
  *          shortened there; where a register points to the time, it is made to point to a shortened
  *          copy, which stays until the thread's next question. nanosleep(2) has told what is left
- * by itself where it was given a place; ppoll(2) and pselect(2) always have. Writers: the handler,
- * on the thread that was asked.  [signal] Readers: the kernel, when the call is made again. Memory:
- * a time for each slot of a thread, touched as it is used. When full: a thread without a slot waits
- * for the whole time anew.
+ *          by itself where it was given a place; ppoll(2) and pselect(2) always have.
+ * Writers: the handler, on the thread that was asked.  [signal]
+ * Readers: the kernel, when the call is made again.
+ * Memory:  a time for each slot of a thread, touched as it is used.
+ * When full: a thread without a slot waits for the whole time anew.
  *
  * Source: the manual page of each call; the kernel leaves the registers of arguments as they were.
  */

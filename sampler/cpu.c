@@ -153,7 +153,7 @@ PEP_HOOK_SAFE static void arm(struct pep_thread *thread, uint32_t hz) {
 /* Arms a thread that is not; with is_anew also one that is, as when the rate rises. */
 PEP_HOOK_SAFE static void arm_thread(struct pep_thread *thread, bool is_anew) {
     uint32_t hz = pep_load_relaxed(&pep_cpu.hz);
-    if (hz == 0 || thread->is_own || thread->is_execing ||
+    if (hz == 0 || thread->is_own || thread->is_leaving ||
         (thread->engine != PEP_ENGINE_NONE && !is_anew))
         return;
     if (!pep_cpu_lock(thread))
@@ -162,18 +162,15 @@ PEP_HOOK_SAFE static void arm_thread(struct pep_thread *thread, bool is_anew) {
         settle(thread);
         disarm(thread);
     }
-    if (thread->engine == PEP_ENGINE_NONE && thread->tid != 0)
+    if (thread->engine == PEP_ENGINE_NONE && thread->tid != 0 && !thread->is_leaving)
         arm(thread, hz);
     pep_cpu_unlock(thread);
 }
 
-PEP_HOOK_SAFE static void disarm_thread(struct pep_thread *thread, bool is_end) {
+PEP_HOOK_SAFE static void disarm_thread(struct pep_thread *thread) {
     if (thread->engine == PEP_ENGINE_NONE || !pep_cpu_lock(thread))
         return;
-    if (is_end)
-        settle_end(thread);
-    else
-        settle(thread);
+    settle(thread);
     disarm(thread);
     pep_cpu_unlock(thread);
 }
@@ -184,25 +181,32 @@ PEP_HOOK_SAFE void pep_cpu_thread_enter(struct pep_thread *thread) {
     arm_thread(thread, false);
     pep_fence_seq_cst(); /* pairs with disarm_all: it sees our engine, or we see its zero */
     if (pep_load_relaxed(&pep_cpu.hz) == 0)
-        disarm_thread(thread, false);
+        disarm_thread(thread);
 }
 
-PEP_HOOK_SAFE void pep_cpu_thread_leave(struct pep_thread *thread) {
-    disarm_thread(thread, true);
+/* Whoever would arm it now waits for the lock, and then finds that it is not to be armed. */
+PEP_HOOK_SAFE bool pep_cpu_thread_leave(struct pep_thread *thread) {
+    if (!pep_cpu_lock(thread))
+        return false;
+    settle_end(thread);
+    disarm(thread);
+    thread->is_leaving = true;
+    pep_cpu_unlock(thread);
+    return true;
 }
 
 PEP_HOOK_SAFE void pep_cpu_exec_begin(void) {
     struct pep_thread *thread = pep_thread_self();
     if (thread == NULL || pep_cpu.signal == 0)
         return;
-    thread->is_execing = true;
+    thread->is_leaving = true;
     thread->is_newborn = false;
     if (pep_load_relaxed(&pep_cpu.hz) == 0)
         return;
     uint64_t ours = 1ull << (pep_cpu.signal - 1), before = 0;
     pep_os_sigprocmask(SIG_BLOCK, &ours, &before);
     bool is_perf = thread->engine == PEP_ENGINE_PERF;
-    disarm_thread(thread, false);
+    disarm_thread(thread);
     if (is_perf)
         pep_cpu_armer_await_closed(thread->perf_fd);
     /* What is pending now would outlive the handler. A real-time signal may queue; not without
@@ -219,7 +223,7 @@ PEP_HOOK_SAFE void pep_cpu_exec_failed(void) {
     struct pep_thread *thread = pep_thread_self();
     if (thread == NULL)
         return;
-    thread->is_execing = false;
+    thread->is_leaving = false;
     pep_cpu_thread_enter(thread);
 }
 
@@ -250,8 +254,13 @@ void pep_cpu_attend(struct pep_thread *thread) {
 
 static void disarm_all_here(void *unused) {
     (void)unused;
-    for (uint32_t i = 0; i < pep_threads_limit(); i++)
-        disarm_thread(pep_thread_at(i), false);
+    for (uint32_t i = 0; i < pep_threads_limit(); i++) {
+        struct pep_thread *thread = pep_thread_at(i);
+        uint64_t now;
+        disarm_thread(thread);
+        if (thread->tid != 0 && !read_clock(thread->tid, &now)) /* its end found the slot held */
+            pep_thread_forget(thread);
+    }
 }
 
 static void disarm_all(void) {

@@ -71,9 +71,11 @@ PEP_SIGNAL_SAFE void pep_cpu_wake(int tid);
  * was one. */
 PEP_SIGNAL_SAFE bool pep_cpu_restart_call(ucontext_t *context);
 
-/* Hooks: a thread was born (on itself, masked), or is about to end. Free when disarmed. */
+/* Hooks: a thread was born (on itself, masked), or is about to end. Free when disarmed. leave is
+ * false when somebody else works on the slot and has no processor: it must be kept, a sweep will
+ * find it. */
 PEP_HOOK_SAFE void pep_cpu_thread_enter(struct pep_thread *thread);
-PEP_HOOK_SAFE void pep_cpu_thread_leave(struct pep_thread *thread);
+PEP_HOOK_SAFE bool pep_cpu_thread_leave(struct pep_thread *thread);
 
 /* Around a direct exec by a profiled thread: between the two nothing of ours is armed or pending
  * for it. A perf signal that waits at execve would kill the new program. Both do nothing on a

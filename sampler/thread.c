@@ -184,7 +184,7 @@ void pep_thread_become_own(void) {
     if (thread == NULL)
         return;
     if (was_there)
-        pep_cpu_thread_leave(thread);
+        (void)pep_cpu_thread_leave(thread);
     thread->is_own = true;
     self = thread;
 }
@@ -197,9 +197,9 @@ PEP_HOOK_SAFE void pep_thread_enter(uintptr_t frame, uint64_t stack_bytes) {
     if (thread == NULL)
         return;
     if (was_there) { /* a sweep met us first, or a dead thread had our tid: start afresh */
-        pep_cpu_thread_leave(thread);
+        (void)pep_cpu_thread_leave(thread);
         thread->identity = 0;
-        thread->is_own = false;
+        thread->is_own = thread->is_leaving = false;
     }
     if (stack_bytes != 0 && frame > stack_bytes)
         thread->stack = (struct pep_stack_range){frame - stack_bytes, frame + THREAD_ABOVE};
@@ -226,13 +226,15 @@ PEP_HOOK_SAFE void pep_thread_leave(void) {
      * (4) free. Reversed, a late signal would find the slot of somebody else. */
     uint64_t ours = pep_cpu_signal() > 0 ? 1ull << (pep_cpu_signal() - 1) : 0;
     pep_os_sigprocmask(0 /* SIG_BLOCK */, &ours, NULL);
-    pep_cpu_thread_leave(thread);
+    bool is_left = pep_cpu_thread_leave(thread);
     pep_lock_thread_leave(thread);
     char name[16] = "";
     if (thread->identity != 0 && pep_os_prctl(PR_GET_NAME, (unsigned long)name, 0, 0, 0) == 0)
         set_name(&tables->identities[thread->identity], name);
     self = NULL;
-    give_back(thread);
+    if (is_left)
+        give_back(thread);
+    /* else somebody holds it who has no processor: a sweep finds it, and that we are gone */
 }
 
 struct pep_thread *pep_thread_adopt(int tid) {
@@ -243,8 +245,8 @@ struct pep_thread *pep_thread_adopt(int tid) {
 void pep_thread_forget(struct pep_thread *thread) {
     if (thread->tid == 0)
         return;
-    pep_cpu_thread_leave(thread);
-    give_back(thread);
+    if (pep_cpu_thread_leave(thread))
+        give_back(thread);
 }
 
 /* Makes one, or takes that which somebody else made meanwhile. */

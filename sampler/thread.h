@@ -61,7 +61,7 @@ struct pep_thread {
     bool is_own;                  /* one of profep's: never armed, never shown */
     bool is_registered;           /* came through our hook or is the main thread */
     bool is_newborn;              /* came through our hook: its life began at armed_cpu_ns */
-    bool is_execing;              /* about to replace the program: not to be armed */
+    bool is_leaving;              /* about to end or to replace the program: not to be armed */
     uint32_t seen;                /* the last sweep that found the thread in /proc; sweep only */
     uint32_t birth_stack;         /* birth.h; written by the thread as it begins, relaxed */
     uint32_t birth_creator;

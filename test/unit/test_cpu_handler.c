@@ -279,7 +279,7 @@ static void when_every_block_is_in_use_the_sample_waits(void **state) {
         pthread_create(&threads[i], NULL, burn, NULL);
     uint64_t before = PEP_COUNTED(sample_no_scratch);
     struct pep_thread *self = pep_thread_self();
-    self->is_execing = true; /* this thread shall not be held */
+    self->is_leaving = true; /* this thread shall not be held */
     assert_int_equal(pep_cpu_begin(1000), 0);
     while (PEP_COUNTED(sample_no_scratch) == before)
         sched_yield();
@@ -289,7 +289,7 @@ static void when_every_block_is_in_use_the_sample_waits(void **state) {
     for (int i = 0; i <= blocks; i++)
         pthread_join(threads[i], NULL);
     pep_cpu_end(1000);
-    self->is_execing = false;
+    self->is_leaving = false;
     free(threads);
     assert_int_equal(help_timers() + help_perf_fds(), 0);
 }

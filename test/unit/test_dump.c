@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -243,7 +244,7 @@ static void *join(void *argument) {
 static int sleeper_tid;
 
 static void *sleep_for_good(void *argument) {
-    sleeper_tid = (int)syscall(SYS_gettid);
+    pep_store_release(&sleeper_tid, (int)syscall(SYS_gettid));
     pause();
     return argument;
 }
@@ -252,6 +253,8 @@ static void who_waits_for_an_end_is_told(void **state) {
     (void)state;
     static pthread_t sleeper;
     pthread_create(&sleeper, NULL, sleep_for_good, NULL);
+    while (pep_load_acquire(&sleeper_tid) == 0)
+        sched_yield();
     int tid = waiter_run(join, &sleeper);
     waiter_await(tid, 'S');
     char wanted[64];
