@@ -46,9 +46,19 @@ uint32_t pep_threads_tasks(void) {
     return (uint32_t)found.st_nlink - 2;
 }
 
+/* A thread of ours that ended keeps its slot until a sweep: it would make up for one that came. */
+static bool is_gone(int tid) {
+    struct timespec now;
+    return pep_os_call6(SYS_clock_gettime, pep_os_thread_cpu_clock(tid), (long)&now, 0, 0, 0, 0) <
+           0;
+}
+
 uint32_t pep_threads_slots(void) {
     uint32_t count = 0;
-    for (uint32_t i = 0; i < pep_threads_limit(); i++)
-        count += pep_load_relaxed(&pep_thread_at(i)->tid) != 0;
+    for (uint32_t i = 0; i < pep_threads_limit(); i++) {
+        const struct pep_thread *thread = pep_thread_at(i);
+        int tid = pep_load_relaxed(&thread->tid);
+        count += tid != 0 && !(thread->is_own && is_gone(tid));
+    }
     return count;
 }

@@ -119,7 +119,7 @@ static void the_sum_is_the_threads_cpu_time(void **state) {
         assert_int_equal(pep_cpu_begin(1000), 0);
         uint64_t inner = help_cpu_ns();
         errno = 1234;
-        help_burn_ms(300);
+        help_burn_ms(1000);
         assert_int_equal(errno, 1234);
         inner = help_cpu_ns() - inner;
         pep_cpu_settle();
@@ -132,8 +132,9 @@ static void the_sum_is_the_threads_cpu_time(void **state) {
         print_message("%s: %llu signals, count %llu, %.3f ms of %.3f\n", i ? "timer" : "perf",
                       (unsigned long long)samples, (unsigned long long)count, charged / 1e6,
                       outer / 1e6);
-        assert_in_range(count, 280, 320);
-        assert_in_range(samples, i || !has_perf ? 10 : 280, 320);
+        /* A period drawn serves for some dozens of samples; what it is off by is made good. */
+        assert_in_range(count, 900, 1100);
+        assert_in_range(samples, i || !has_perf ? 35 : 900, 1100);
         help_burn_ms(20); /* disarmed: nothing comes any more */
         assert_int_equal(help_weight() - before, charged);
     }
