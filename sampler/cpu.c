@@ -18,8 +18,6 @@
 #define DRAIN_MAX 4096
 #define FULL_SWEEP 16    /* every so many sweeps, although the number of threads is the same */
 #define LOOKS_A_VISIT 64 /* threads whose engine is thought over */
-#define RT_SIGNAL_MIN 35 /* 32 to 34 are libc's own or next to it */
-#define RT_SIGNAL_MAX 64
 
 struct pep_cpu_shared pep_cpu;
 
@@ -298,28 +296,10 @@ static void visit_threads(bool is_anew) {
     visit_slots(is_anew);
 }
 
-static bool is_free(int sig) {
-    struct pep_ksigaction now;
-    return pep_os_sigaction(sig, NULL, &now) == 0 && now.handler == (void *)SIG_DFL;
-}
-
-/* From the top, but those last that programs take by name without looking: SIGRTMAX is everybody's
- * example, and Java interrupts its threads with SIGRTMAX - 2. */
-static int choose_signal(int wanted) {
-    if (wanted != 0)
-        return wanted;
-    for (int sig = RT_SIGNAL_MAX - 1; sig >= RT_SIGNAL_MIN; sig--)
-        if (sig != RT_SIGNAL_MAX - 2 && is_free(sig))
-            return sig;
-    if (is_free(RT_SIGNAL_MAX - 2))
-        return RT_SIGNAL_MAX - 2;
-    return is_free(RT_SIGNAL_MAX) ? RT_SIGNAL_MAX : -EBUSY;
-}
-
 int pep_cpu_init(const struct pep_cpu_options *options) {
     if (pep_cpu.signal != 0)
         return 0;
-    int sig = choose_signal(options->signal);
+    int sig = pep_cpu_choose_signal(options->signal);
     int r = sig < 0 ? sig : pep_cpu_handler_install(sig);
     if (r < 0)
         return r;

@@ -109,6 +109,9 @@ PEP_HOOK_SAFE uint64_t pep_cpu_redraw(struct pep_thread *thread, uint64_t now_ns
 PEP_SIGNAL_SAFE void pep_cpu_walked(struct pep_thread *thread, uint32_t hz);
 PEP_SIGNAL_SAFE bool pep_cpu_is_crowded(const struct pep_thread *thread);
 
+/* cpu_signal.c. wanted where it is not 0; else a free one, or -EBUSY. */
+int pep_cpu_choose_signal(int wanted);
+
 /* The handler. install: for good. check: 0 when it is in place (put back after SIG_DFL or SIG_IGN,
  * counted signal_lost), -EBUSY when the host has a function of its own there. */
 PEP_SIGNAL_SAFE int pep_cpu_handler_install(int sig);
