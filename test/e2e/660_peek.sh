@@ -59,7 +59,7 @@ says() {
 run "$PROGS/peek" spin 60
 check "the threads spin" within 10 says ready
 kill -USR1 "$HOST_PID"
-within 10 grep -q '^cmd: ' "$TMP/err"
+within 10 grep -q "compute at" "$TMP/err" # the threads have been looked at
 kill -USR1 "$HOST_PID"
 kill -USR1 "$HOST_PID"
 check "spin: a report is printed" within 30 printed 1

@@ -9,6 +9,7 @@ Prints "name percent sigmas" lines; the script that calls decides what is good.
 import json
 import math
 import os
+import statistics
 import subprocess
 import sys
 
@@ -30,9 +31,20 @@ def read(path):
     return sums
 
 
-def tell(name, found, truth, variance):
-    sigma = math.sqrt(variance)
-    print(f"{name} {(found / truth - 1) * 100:.3f} {(found - truth) / sigma if sigma else 0:.2f}")
+def distance(lack, variance):
+    """In sigmas. Where hardly any block escapes the sampling, those that do are few and follow
+    Poisson's law, not the normal one: one of an expected 0.03 is a matter of 3 %, not 6 sigmas."""
+    blocks = round(lack)
+    if not 0 < variance < 4 or blocks < 1:
+        return -lack / math.sqrt(variance) if variance else 0
+    fewer = sum(math.exp(-variance) * variance ** k / math.factorial(k) for k in range(blocks))
+    return statistics.NormalDist().inv_cdf(max(1 - fewer, 1e-15))
+
+
+def tell(name, found, truth, variance, block=1.0):
+    """block: the mean value of one."""
+    sigmas = distance((truth - found) / block, variance / block ** 2)
+    print(f"{name} {(found / truth - 1) * 100:.3f} {sigmas:.2f}")
 
 
 def leak(megabytes, path):
@@ -56,7 +68,8 @@ def compare(truth_path, path):
             truths, variances = words[1:5], words[5:9]
             for i, (truth, variance) in enumerate(zip(truths, variances)):
                 found = sums.get(words[0], [0, 0, 0, 0])[i]
-                tell(f"{words[0]}/{TYPES[i]}", found, float(truth), float(variance))
+                block = float(truth) / float(truths[i - 1]) if i % 2 else 1.0
+                tell(f"{words[0]}/{TYPES[i]}", found, float(truth), float(variance), block)
                 for j, value in enumerate((found, float(truth), float(variance))):
                     whole[i][j] += value
     for i, (found, truth, variance) in enumerate(whole):
