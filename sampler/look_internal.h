@@ -4,7 +4,7 @@
  * Model:   one looker a thread; it keeps /proc/self/task open where no host can reach its number.
  * Writers: the thread that opened it.  [normal]
  * Readers: the same.
- * Memory:  some 70 KiB of the caller's arena.
+ * Memory:  some 74 KiB of the caller's arena.
  * When full: -
  */
 #ifndef PEP_SAMPLER_LOOK_INTERNAL_H
@@ -25,10 +25,12 @@ struct pep_looker {
     struct pep_learner learner;
     /* look_since.c: CLOCK_MONOTONIC - the scheduler's clock of a processor - what that leaves out.
      */
-    bool is_calibrated;
+    uint64_t calibrated_ns;  /* CLOCK_MONOTONIC; 0: not yet */
     int64_t clock_offset_ns; /* INT64_MAX: not known */
+    uint64_t untold_ns;      /* of what is left out, between two processors */
+    int clock_processor;     /* that the offset was read on */
     uint32_t processor_count;
-    uint64_t left_out_ns[PEP_LOOK_PROCESSORS];
+    uint64_t left_out_ns[PEP_LOOK_PROCESSORS], interrupts_ns[PEP_LOOK_PROCESSORS];
     char text[PEP_LOOK_TEXT_BYTES];
 };
 

@@ -5,10 +5,11 @@
  *          leaves out time that a hypervisor took (and interrupts, where the kernel counts them),
  *          by processor; /proc/stat tells how much. The rest is one offset, read from our own
  *          thread, which runs now. (Two processors here: 2.67 s and 2.47 s apart from the
- *          monotonic clock, of these 2.88 and 2.67 stolen.)
+ *          monotonic clock, of these 2.88 and 2.67 stolen.) Whatever is uncertain makes the wait
+ *          told too short, never too long: what is left of a call's time is reckoned from it.
  * Writers: -
  * Readers: the dump.  [normal]
- * Memory:  the looker's; one number a processor.
+ * Memory:  the looker's; two numbers a processor.
  * When full: -
  *
  * Source: proc(5), kernel/sched/debug.c (se.exec_start, ms with six digits); update_rq_clock_task.
@@ -22,6 +23,9 @@
 #define MEASURES 8
 #define GOOD_NS 100000u
 #define TICK_NS 10000000u /* of /proc/stat: USER_HZ is 100 */
+/* What /proc/stat does not tell of a processor yet: less than a tick of its own, which it rounds
+ * off, and less than one of the kernel's (at least 100 a second), at which it counts. */
+#define UNTOLD_NS (2 * TICK_NS)
 
 static uint64_t take_number(const char **text) {
     uint64_t value = 0;
@@ -66,14 +70,13 @@ static bool parse_processor(const char *line, struct processor *processor) {
     return true;
 }
 
-/* Time that the scheduler's clock leaves out, by processor. */
-static void read_processors(struct pep_looker *looker, bool has_interrupts) {
+static void read_processors(struct pep_looker *looker) {
     struct processor found;
     const char *line = looker->text;
     while (line != NULL && parse_processor(line, &found)) {
         if (found.number < PEP_LOOK_PROCESSORS) {
-            looker->left_out_ns[found.number] =
-                found.stolen_ns + (has_interrupts ? found.interrupts_ns : 0);
+            looker->left_out_ns[found.number] = found.stolen_ns;
+            looker->interrupts_ns[found.number] = found.interrupts_ns;
             looker->processor_count = (uint32_t)found.number + 1;
         }
         line = strchr(line, '\n');
@@ -85,15 +88,10 @@ static uint64_t distance_from_zero(int64_t number) {
     return number < 0 ? -(uint64_t)number : (uint64_t)number;
 }
 
-static int64_t offset_of(const struct pep_looker *looker, int processor, int64_t ahead_ns) {
-    if (processor < 0 || (uint32_t)processor >= looker->processor_count)
-        return UNKNOWN;
-    return ahead_ns - (int64_t)looker->left_out_ns[processor];
-}
-
 /* How far CLOCK_MONOTONIC is ahead of the scheduler's clock of the processor that we are on, and
  * which it is. Our own thread's clock is brought up to date by asking for its CPU time; the reading
- * that took least counts, as we may lose the processor in the midst of it. */
+ * that took least counts, as we may lose the processor in the midst of it. Its end counts: no later
+ * can the scheduler's clock have been brought up to date. */
 static int64_t measure_ahead(struct pep_looker *looker, int *processor) {
     uint64_t least = UINT64_MAX;
     int64_t ahead = UNKNOWN;
@@ -108,7 +106,7 @@ static int64_t measure_ahead(struct pep_looker *looker, int *processor) {
         if (ran == 0 || took >= least || before.processor != after.processor)
             continue;
         least = took;
-        ahead = (int64_t)(began - ran);
+        ahead = (int64_t)(began + took - ran);
         *processor = after.processor;
     }
     return ahead;
@@ -116,35 +114,71 @@ static int64_t measure_ahead(struct pep_looker *looker, int *processor) {
 
 /* Whether the kernel's clock leaves interrupts out is not told: both clocks began at the start of
  * the machine, and the right guess brings them together. */
+static bool has_interrupts(const struct pep_looker *looker, int64_t ahead, int processor) {
+    int64_t without = ahead - (int64_t)looker->left_out_ns[processor];
+    int64_t with = without - (int64_t)looker->interrupts_ns[processor];
+    return distance_from_zero(with) < distance_from_zero(without);
+}
+
+static void count_interrupts(struct pep_looker *looker) {
+    for (uint32_t i = 0; i < looker->processor_count; i++)
+        looker->left_out_ns[i] += looker->interrupts_ns[i];
+}
+
+static bool leaves_out(const struct pep_looker *looker) {
+    for (uint32_t i = 0; i < looker->processor_count; i++)
+        if (looker->left_out_ns[i] > 0)
+            return true;
+    return false;
+}
+
+/* First what is left out, then the clocks: what is taken meanwhile makes a wait shorter. */
 static void calibrate(struct pep_looker *looker) {
+    looker->clock_offset_ns = UNKNOWN;
+    looker->processor_count = 0;
+    looker->calibrated_ns = pep_os_clock_ns(CLOCK_MONOTONIC);
+    if (pep_os_read_file("/proc/stat", looker->text, sizeof looker->text) <= 0)
+        return;
+    read_processors(looker);
     int processor = -1;
     int64_t ahead = measure_ahead(looker, &processor);
-    looker->clock_offset_ns = UNKNOWN;
-    if (ahead == UNKNOWN || pep_os_read_file("/proc/stat", looker->text, sizeof looker->text) <= 0)
+    if (ahead == UNKNOWN || processor < 0 || (uint32_t)processor >= looker->processor_count)
         return;
-    read_processors(looker, true);
-    int64_t with = offset_of(looker, processor, ahead);
-    read_processors(looker, false);
-    int64_t without = offset_of(looker, processor, ahead);
-    looker->clock_offset_ns = without;
-    if (with != UNKNOWN && distance_from_zero(with) < distance_from_zero(without)) {
-        read_processors(looker, true);
-        looker->clock_offset_ns = with;
+    looker->untold_ns = UNTOLD_NS;
+    if (has_interrupts(looker, ahead, processor)) {
+        count_interrupts(looker);
+        looker->untold_ns += 2 * TICK_NS; /* two numbers more */
     }
+    if (!leaves_out(looker))
+        looker->untold_ns = 0;
+    looker->clock_offset_ns = ahead - (int64_t)looker->left_out_ns[processor];
+    looker->clock_processor = processor;
+}
+
+/* 0 when it cannot be told. */
+static uint64_t since_when(const struct pep_looker *looker, int processor, uint64_t ran) {
+    if (looker->clock_offset_ns == UNKNOWN || processor < 0 ||
+        (uint32_t)processor >= looker->processor_count)
+        return 0;
+    /* What was taken since it waits is counted too. */
+    uint64_t since = ran + (uint64_t)looker->clock_offset_ns + looker->left_out_ns[processor];
+    return processor == looker->clock_processor ? since : since + looker->untold_ns;
 }
 
 uint64_t pep_look_since(struct pep_looker *looker, const struct pep_look *look) {
     if (look->kind == PEP_LOOK_RUNS || look->kind == PEP_LOOK_GONE)
         return 0;
-    if (!looker->is_calibrated)
+    if (looker->calibrated_ns == 0)
         calibrate(looker);
-    looker->is_calibrated = true;
     uint64_t ran = last_ran(looker, look->tid);
-    if (ran == 0 || looker->clock_offset_ns == UNKNOWN || look->processor < 0 ||
-        (uint32_t)look->processor >= looker->processor_count)
+    if (ran == 0)
         return 0;
-    /* What was taken since it waits is counted too: the wait is told too short, never too long. */
-    uint64_t since = ran + (uint64_t)looker->clock_offset_ns + looker->left_out_ns[look->processor];
+    uint64_t since = since_when(looker, look->processor, ran);
+    /* What was taken between the calibration and a wait that began after it is not in it yet. */
+    if (since > looker->calibrated_ns && leaves_out(looker)) {
+        calibrate(looker);
+        since = since_when(looker, look->processor, ran);
+    }
     uint64_t now = pep_os_clock_ns(CLOCK_MONOTONIC);
     return since < now ? since : now;
 }
