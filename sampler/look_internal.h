@@ -23,14 +23,10 @@ struct pep_looker {
     /* For the frames below the one that needs a base pointer. */
     struct pep_unwind_memory memory;
     struct pep_learner learner;
-    /* look_since.c: CLOCK_MONOTONIC - the scheduler's clock of a processor - what that leaves out.
-     */
-    uint64_t calibrated_ns;  /* CLOCK_MONOTONIC; 0: not yet */
-    int64_t clock_offset_ns; /* INT64_MAX: not known */
-    uint64_t untold_ns;      /* of what is left out, between two processors */
-    int clock_processor;     /* that the offset was read on */
-    uint32_t processor_count;
-    uint64_t left_out_ns[PEP_LOOK_PROCESSORS], interrupts_ns[PEP_LOOK_PROCESSORS];
+    /* look_since.c: CLOCK_MONOTONIC - the scheduler's clock of a processor, INT64_MAX: not known;
+     * and when that was measured, 0: not yet. */
+    int64_t ahead_ns[PEP_LOOK_PROCESSORS];
+    uint64_t measured_ns[PEP_LOOK_PROCESSORS];
     char text[PEP_LOOK_TEXT_BYTES];
 };
 

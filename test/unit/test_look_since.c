@@ -1,9 +1,9 @@
 /*
- * Since when a thread waits, where processors are taken away: what /proc tells is made up, so that
- * each law can be told to the nanosecond, but for when our own clock was read.
- * LDFLAGS: -Wl,--wrap=pep_os_call6 -Wl,--wrap=pep_os_read_file
+ * Since when a thread waits, where processors are taken away: what the kernel tells is made up, so
+ * that each law can be told to the nanosecond, but for when our own clock was read.
+ * LDFLAGS: -Wl,--wrap=pep_os_call6
  */
-#include <sched.h>
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -21,21 +21,21 @@
 
 #define MS 1000000ll
 #define SECOND (1000 * MS)
-#define TICK (10 * MS)
 #define OTHER_TID 4194305 /* no thread has it: one more than the kernel gives */
 #define OTHER_NAME "4194305/sched"
+#define HOME 3 /* where our thread is */
+#define AWAY 9
 
-/* What the kernel tells: when we and the other ran, and what was taken from either's processor. */
+/* What the kernel tells, made up. */
 static struct {
-    int64_t we_ran, other_ran;
-    int stolen, other_stolen, interrupts, other_interrupts; /* ticks */
-    int stat_error;
+    int64_t other_ran, we_ran[PEP_LOOK_PROCESSORS];
+    uint64_t allowed[16], bound[16]; /* processors */
+    int processor;                   /* where we are */
+    int binds;
+    bool is_refused, is_elsewhere; /* asked to go to another processor; and, it does not happen */
 } kernel;
-static int stat_reads;
 static struct pep_arena arena;
 static struct pep_looker *looker;
-static cpu_set_t allowed;
-static int ours, others; /* processors */
 
 static int open_text(const char *text) {
     int fd = memfd_create("sched", MFD_CLOEXEC);
@@ -44,14 +44,8 @@ static int open_text(const char *text) {
     return fd;
 }
 
-long __real_pep_os_call6(long nr, long a, long b, long c, long d, long e, long f);
-long __wrap_pep_os_call6(long nr, long a, long b, long c, long d, long e, long f);
-long __wrap_pep_os_call6(long nr, long a, long b, long c, long d, long e, long f) {
-    const char *slash = nr == SYS_openat ? strrchr((const char *)b, '/') : NULL;
-    if (slash == NULL || strcmp(slash, "/sched") != 0)
-        return __real_pep_os_call6(nr, a, b, c, d, e, f);
-    bool is_other = strstr((const char *)b, OTHER_NAME) != NULL;
-    int64_t ran = is_other ? kernel.other_ran : kernel.we_ran;
+static int open_sched(bool is_other) {
+    int64_t ran = is_other ? kernel.other_ran : kernel.we_ran[kernel.processor];
     char text[200];
     snprintf(text, sizeof text,
              "name (1, #threads: 2)\n---\nse.exec_start  :  %lld.%06lld\nse.x : 7\n",
@@ -59,44 +53,62 @@ long __wrap_pep_os_call6(long nr, long a, long b, long c, long d, long e, long f
     return open_text(text);
 }
 
-long __wrap_pep_os_read_file(const char *path, char *to, size_t size_bytes);
-long __wrap_pep_os_read_file(const char *path, char *to, size_t size_bytes) {
-    assert_string_equal(path, "/proc/stat");
-    stat_reads++;
-    if (kernel.stat_error != 0)
-        return kernel.stat_error;
-    char lines[2][100];
-    snprintf(lines[ours > others], sizeof lines[0], "cpu%d 9 9 9 9 9 %d 0 %d 9 9\n", ours,
-             kernel.interrupts, kernel.stolen);
-    snprintf(lines[ours < others], sizeof lines[0], "cpu%d 9 9 9 9 9 0 %d %d 9 9\n", others,
-             kernel.other_interrupts, kernel.other_stolen);
-    return snprintf(to, size_bytes, "cpu  8 8 8 8 8 8 8 8 8 8\n%s%sintr 5 5 5\n", lines[0],
-                    lines[1]);
+static long bind_us(size_t bytes, const void *mask) {
+    if (kernel.is_refused)
+        return -EPERM;
+    kernel.binds++;
+    memcpy(kernel.bound, mask, bytes);
+    for (int i = 0; i < 1024 && !kernel.is_elsewhere; i++)
+        if (kernel.bound[i / 64] == 1ull << i % 64)
+            kernel.processor = i;
+    return 0;
+}
+
+long __real_pep_os_call6(long nr, long a, long b, long c, long d, long e, long f);
+long __wrap_pep_os_call6(long nr, long a, long b, long c, long d, long e, long f);
+long __wrap_pep_os_call6(long nr, long a, long b, long c, long d, long e, long f) {
+    switch (nr) {
+    case SYS_openat: {
+        const char *slash = strrchr((const char *)b, '/');
+        if (slash == NULL || strcmp(slash, "/sched") != 0)
+            break;
+        return open_sched(strstr((const char *)b, OTHER_NAME) != NULL);
+    }
+    case SYS_sched_getaffinity:
+        assert_true((size_t)b >= sizeof kernel.allowed);
+        memcpy((void *)c, kernel.allowed, sizeof kernel.allowed);
+        return sizeof kernel.allowed;
+    case SYS_sched_setaffinity:
+        return bind_us((size_t)b, (const void *)c);
+    case SYS_getcpu:
+        *(unsigned *)a = (unsigned)kernel.processor;
+        return 0;
+    default:
+        break;
+    }
+    return __real_pep_os_call6(nr, a, b, c, d, e, f);
 }
 
 static int setup(void **state) {
     (void)state;
-    cpu_set_t one;
-    ours = sched_getcpu();
-    others = ours == 0 ? 1 : 0;
-    CPU_ZERO(&one);
-    CPU_SET((size_t)ours, &one);
-    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0 ||
-        sched_setaffinity(0, sizeof one, &one) != 0)
-        return -1;
     memset(&kernel, 0, sizeof kernel);
-    kernel.we_ran = (int64_t)pep_os_clock_ns(CLOCK_MONOTONIC);
-    stat_reads = 0;
+    kernel.processor = HOME;
+    kernel.allowed[0] = 1ull << HOME | 1ull << AWAY;
+    memcpy(kernel.bound, kernel.allowed, sizeof kernel.bound);
+    int64_t now = (int64_t)pep_os_clock_ns(CLOCK_MONOTONIC);
+    for (int i = 0; i < PEP_LOOK_PROCESSORS; i++)
+        kernel.we_ran[i] = now - i * 100 * MS; /* so much was taken from each */
     pep_arena_init(&arena, 0);
     looker = pep_looker_open(&arena);
     return looker != NULL ? 0 : -1;
 }
 
+/* Wherever it went, our thread may again run where it might before. */
 static int teardown(void **state) {
     (void)state;
     pep_looker_close(looker);
     pep_arena_drop(&arena);
-    return sched_setaffinity(0, sizeof allowed, &allowed);
+    return memcmp(kernel.bound, kernel.allowed, sizeof kernel.bound);
 }
 
 static uint64_t since_on(int processor) {
@@ -105,7 +117,7 @@ static uint64_t since_on(int processor) {
     return pep_look_since(looker, &look);
 }
 
-/* So far from our own last run; that, by CLOCK_MONOTONIC, was between the two readings here. */
+/* So far from our own last run there; that was between the two readings here. */
 static void assert_apart(int processor, int64_t apart_ns) {
     uint64_t before = pep_os_clock_ns(CLOCK_MONOTONIC);
     uint64_t since = since_on(processor);
@@ -114,106 +126,81 @@ static void assert_apart(int processor, int64_t apart_ns) {
     assert_true(since <= after + (uint64_t)apart_ns);
 }
 
-static void on_our_processor_nothing_is_uncertain(void **state) {
+static void each_processor_is_asked_for_its_own_clock(void **state) {
     (void)state;
-    kernel.stolen = 70;
-    kernel.other_ran = kernel.we_ran - SECOND - 1;
-    assert_apart(ours, -SECOND - 1);
+    kernel.other_ran = kernel.we_ran[HOME] - SECOND - 1;
+    assert_apart(HOME, -SECOND - 1);
+    kernel.other_ran = kernel.we_ran[AWAY] - SECOND - 1;
+    assert_apart(AWAY, -SECOND - 1);
 }
 
-static void where_nothing_is_taken_nothing_is_uncertain(void **state) {
+static void a_processor_is_measured_once(void **state) {
     (void)state;
-    kernel.other_ran = kernel.we_ran - SECOND - 1;
-    assert_apart(others, -SECOND - 1);
+    kernel.other_ran = kernel.we_ran[AWAY] - SECOND;
+    uint64_t since = since_on(AWAY);
+    assert_int_equal(kernel.binds, 2); /* there, and free again */
+    kernel.we_ran[AWAY] += 50 * MS;
+    assert_int_equal(since_on(AWAY), since);
+    assert_int_equal(kernel.binds, 2);
 }
 
-/* 0.3 s more were taken from the other: its clock is behind ours by so much. */
-static void on_another_what_is_untold_makes_it_shorter(void **state) {
+/* With the old measure it might be told too long. */
+static void a_wait_that_began_later_is_measured_anew(void **state) {
     (void)state;
-    kernel.stolen = 20;
-    kernel.other_stolen = 50;
-    kernel.other_ran = kernel.we_ran - SECOND;
-    assert_apart(others, -SECOND + 30 * TICK + 2 * TICK);
-}
-
-static void interrupts_count_where_the_clocks_say_so(void **state) {
-    (void)state;
-    kernel.stolen = 20;
-    kernel.interrupts = 50;
-    kernel.other_interrupts = 90;
-    kernel.other_stolen = 10;
-    kernel.we_ran -= 70 * TICK;
-    kernel.other_ran = kernel.we_ran - SECOND;
-    assert_apart(others, -SECOND + 30 * TICK + 4 * TICK);
-}
-
-static void what_waits_since_long_needs_no_other_reading(void **state) {
-    (void)state;
-    kernel.stolen = kernel.other_stolen = 50;
-    kernel.other_ran = kernel.we_ran - SECOND;
-    uint64_t since = since_on(others);
-    kernel.other_stolen = 60;
-    assert_int_equal(since_on(others), since);
-    assert_int_equal(stat_reads, 1);
-}
-
-/* As long as it is not, a wait that began behind it might be told too long. */
-static void what_was_taken_after_the_reading_is_read(void **state) {
-    (void)state;
-    kernel.stolen = kernel.other_stolen = 50;
-    kernel.other_ran = kernel.we_ran - SECOND;
-    assert_true(since_on(others) > 0);
-    assert_int_equal(stat_reads, 1);
-    kernel.other_stolen += 40;
-    kernel.other_ran = kernel.we_ran + SECOND; /* it ran after us ... */
-    kernel.we_ran += 3 * SECOND;               /* ... and we again after it */
-    assert_apart(others, -2 * SECOND + 40 * TICK + 2 * TICK);
-    assert_int_equal(stat_reads, 2);
+    kernel.other_ran = kernel.we_ran[AWAY] - SECOND;
+    assert_true(since_on(AWAY) > 0);
+    kernel.other_ran += 2 * SECOND;
+    kernel.we_ran[AWAY] += 3 * SECOND;
+    assert_apart(AWAY, -2 * SECOND);
+    assert_int_equal(kernel.binds, 4);
 }
 
 static void nobody_waits_since_later_than_now(void **state) {
     (void)state;
-    kernel.other_ran = kernel.we_ran + SECOND;
+    kernel.other_ran = kernel.we_ran[HOME] + SECOND;
     uint64_t before = pep_os_clock_ns(CLOCK_MONOTONIC);
-    uint64_t since = since_on(ours);
+    uint64_t since = since_on(HOME);
     assert_true(since >= before);
     assert_true(since <= pep_os_clock_ns(CLOCK_MONOTONIC));
 }
 
-static void what_is_not_known_is_not_told(void **state) {
+static void where_we_may_not_go_nothing_is_told(void **state) {
     (void)state;
-    kernel.other_ran = kernel.we_ran - SECOND;
-    assert_true(since_on(ours) > 0);
+    kernel.other_ran = kernel.we_ran[AWAY] - SECOND;
+    kernel.allowed[0] = kernel.bound[0] = 1ull << HOME;
+    assert_int_equal(since_on(AWAY), 0);
+    assert_int_equal(kernel.binds, 0);
     assert_int_equal(since_on(-1), 0);
-    assert_int_equal(since_on(1 + (ours > others ? ours : others)), 0);
-    kernel.other_ran = 0; /* it has moved to another processor and not run there */
-    assert_int_equal(since_on(ours), 0);
+    assert_int_equal(since_on(PEP_LOOK_PROCESSORS), 0);
+    assert_int_equal(since_on(PEP_LOOK_PROCESSORS - 1), 0);
+    kernel.is_refused = true;
+    assert_int_equal(since_on(HOME), 0);
 }
 
-static void without_the_times_of_the_processors_nothing_is_told(void **state) {
+static void where_we_do_not_arrive_nothing_is_told(void **state) {
     (void)state;
-    kernel.other_ran = kernel.we_ran - SECOND;
-    kernel.stat_error = -13;
-    assert_int_equal(since_on(ours), 0);
+    kernel.other_ran = kernel.we_ran[AWAY] - SECOND;
+    kernel.is_elsewhere = true;
+    assert_int_equal(since_on(AWAY), 0);
+}
+
+static void who_has_not_run_there_is_not_told(void **state) {
+    (void)state;
+    assert_int_equal(since_on(HOME), 0);
+    assert_int_equal(kernel.binds, 0);
 }
 
 int main(void) {
     if (pep_threads_init() < 0)
         return 1;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(on_our_processor_nothing_is_uncertain, setup, teardown),
-        cmocka_unit_test_setup_teardown(where_nothing_is_taken_nothing_is_uncertain, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(on_another_what_is_untold_makes_it_shorter, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(interrupts_count_where_the_clocks_say_so, setup, teardown),
-        cmocka_unit_test_setup_teardown(what_waits_since_long_needs_no_other_reading, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(what_was_taken_after_the_reading_is_read, setup, teardown),
+        cmocka_unit_test_setup_teardown(each_processor_is_asked_for_its_own_clock, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_processor_is_measured_once, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_wait_that_began_later_is_measured_anew, setup, teardown),
         cmocka_unit_test_setup_teardown(nobody_waits_since_later_than_now, setup, teardown),
-        cmocka_unit_test_setup_teardown(what_is_not_known_is_not_told, setup, teardown),
-        cmocka_unit_test_setup_teardown(without_the_times_of_the_processors_nothing_is_told, setup,
-                                        teardown),
+        cmocka_unit_test_setup_teardown(where_we_may_not_go_nothing_is_told, setup, teardown),
+        cmocka_unit_test_setup_teardown(where_we_do_not_arrive_nothing_is_told, setup, teardown),
+        cmocka_unit_test_setup_teardown(who_has_not_run_there_is_not_told, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
