@@ -102,11 +102,8 @@ static void record(struct pep_exchange *exchange) {
         pep_response_error(response, 400, sentence);
         return;
     }
-    if (exchange->request->method == PEP_HEAD) {
-        pep_render_head(response, format, "allocs_profile");
-        response->is_length_unknown = true;
+    if (pep_render_is_head(response, format, "allocs_profile"))
         return;
-    }
     int error = pep_window_heap(exchange->arena, &window, &profile);
     if (error) {
         pep_on_heap_error(response, error);
@@ -194,11 +191,8 @@ void pep_on_allocs_stop(struct pep_exchange *exchange) {
         pep_response_error(response, 400, sentence);
         return;
     }
-    if (exchange->request->method == PEP_HEAD) {
-        pep_render_head(response, format, "allocs_profile");
-        response->is_length_unknown = true;
+    if (pep_render_is_head(response, format, "allocs_profile"))
         return;
-    }
     struct pep_recording *recording = pep_recording_stop(&recordings, &error);
     if (error == -ENOENT) {
         pep_response_error(response, 400, "There is no recording: ask allocs_profile_start first.");

@@ -106,10 +106,7 @@ static const char *read_pprof(const struct pep_request *request, enum pep_format
 static void answer_profile(struct pep_exchange *exchange, const struct endpoint *endpoint,
                            enum pep_format format, const struct pep_profile *profile) {
     pep_render_head(exchange->response, format, endpoint->name);
-    if (profile)
-        pep_render_body(exchange->response, format, profile, exchange->arena);
-    else
-        exchange->response->is_length_unknown = true; /* HEAD */
+    pep_render_body(exchange->response, format, profile, exchange->arena);
 }
 
 static void record(struct pep_exchange *exchange, const struct endpoint *endpoint) {
@@ -121,10 +118,8 @@ static void record(struct pep_exchange *exchange, const struct endpoint *endpoin
         pep_response_error(exchange->response, 400, sentence);
         return;
     }
-    if (exchange->request->method == PEP_HEAD) {
-        answer_profile(exchange, endpoint, wanted.format, NULL);
+    if (pep_render_is_head(exchange->response, wanted.format, endpoint->name))
         return;
-    }
     struct pep_recording *recording = pep_endpoint_record(exchange, &wanted);
     if (recording) {
         answer_profile(exchange, endpoint, wanted.format, recording->profile);
@@ -227,10 +222,8 @@ static void stop(struct pep_exchange *exchange, struct endpoint *endpoint) {
         pep_response_error(response, 400, sentence);
         return;
     }
-    if (exchange->request->method == PEP_HEAD) {
-        answer_profile(exchange, endpoint, format, NULL);
+    if (pep_render_is_head(response, format, endpoint->name))
         return;
-    }
     struct pep_recording *recording = pep_recording_stop(&endpoint->recordings, &error);
     if (error == -ENOENT) {
         pep_response_error(response, 400, endpoint->not_started);

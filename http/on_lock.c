@@ -1,20 +1,7 @@
 /*
  * /debug/pprof/block and /debug/pprof/mutex, as Go's net/http/pprof answers them.
  */
-#include <errno.h>
-
-#include "http/render.h"
-#include "http/routes.h"
-
-struct named {
-    const char *name, *delta_name; /* of the file */
-    enum pep_lock_side side;
-};
-
-struct wanted {
-    struct pep_lock_window window; /* duration_ns 0: since the start */
-    enum pep_format format;
-};
+#include "http/delta.h"
 
 static const char *read_rate(const struct pep_request *request, struct pep_lock_window *window) {
     const char *text = pep_request_param(request, "rate");
@@ -29,64 +16,30 @@ static const char *read_rate(const struct pep_request *request, struct pep_lock_
     return NULL;
 }
 
-/* The sentence for a 400, or NULL when every parameter is good. */
-static const char *read_params(const struct pep_exchange *exchange, struct wanted *wanted) {
-    const struct pep_request *request = exchange->request;
-    struct pep_lock_window *window = &wanted->window;
-    const char *sentence = pep_render_delta(request, &window->duration_ns);
-    if (!sentence)
-        sentence = read_rate(request, window);
-    if (!sentence)
-        sentence = pep_render_params(request, &wanted->format, &window->filter.thread);
-    window->client = exchange->client;
-    if (!sentence && pep_request_atoi(pep_request_param(request, "debug")) != 0)
-        wanted->format = PEP_FORMAT_CONTENTION;
-    return sentence;
-}
-
-static void explain(struct pep_response *response, int error) {
-    if (error == -ENOMEM)
-        pep_response_error(response, 503, "Not enough memory for this profile.");
-    else if (error == -ECONNRESET)
-        response->writer.error = error;
-    else if (error == -EBUSY)
-        pep_response_error(response, 429, "Too many windows ask for a rate of their own.");
-    else if (error == -ENOTSUP)
-        pep_response_error(response, 501, "This program's waiting is not recorded.");
-    else
-        pep_response_error(response, 500, "failed to collect profile");
-}
-
-static void answer(struct pep_exchange *exchange, const struct named *named) {
-    struct pep_response *response = exchange->response;
-    struct wanted wanted = {.window.side = named->side};
+static void answer(struct pep_exchange *exchange, const char *name, enum pep_lock_side side) {
+    struct pep_delta asked = {.name = name,
+                              .text = PEP_FORMAT_CONTENTION,
+                              .unrecorded = "This program's waiting is not recorded."};
     struct pep_profile *profile = NULL;
-    const char *sentence = read_params(exchange, &wanted);
-    if (sentence) {
-        pep_response_error(response, 400, sentence);
+    const char *sentence = pep_delta_read(exchange->request, &asked);
+    struct pep_lock_window window = {.duration_ns = asked.duration_ns,
+                                     .side = side,
+                                     .filter = asked.filter,
+                                     .client = exchange->client};
+    if (!sentence)
+        sentence = read_rate(exchange->request, &window);
+    if (pep_delta_is_answered(exchange, &asked, sentence))
         return;
-    }
-    const char *name = wanted.window.duration_ns ? named->delta_name : named->name;
-    if (exchange->request->method == PEP_HEAD) {
-        pep_render_head(response, wanted.format, name);
-        response->is_length_unknown = true;
-        return;
-    }
-    int error = pep_window_lock(exchange->arena, &wanted.window, &profile);
-    if (error) {
-        explain(response, error);
-        return;
-    }
-    pep_render_head(response, wanted.format, name);
-    pep_render_body(response, wanted.format, profile, exchange->arena);
+    int error = pep_window_lock(exchange->arena, &window, &profile);
+    pep_delta_answer(exchange, &asked, error, profile);
 }
 
 void pep_on_block(struct pep_exchange *exchange) {
-    answer(exchange, &(struct named){"block", "block-delta", PEP_LOCK_BLOCK});
+    answer(exchange, "block", PEP_LOCK_BLOCK);
 }
 
 void pep_on_mutex(struct pep_exchange *exchange) {
-    answer(exchange, &(struct named){"mutex", "mutex-delta", PEP_LOCK_HOLD});
+    answer(exchange, "mutex", PEP_LOCK_HOLD);
 }
 
 static uint64_t count(struct pep_arena *arena, enum pep_lock_side side) {

@@ -59,11 +59,8 @@ static void answer(struct pep_exchange *exchange, enum pep_window_clock clock, c
         pep_response_error(response, 400, sentence);
         return;
     }
-    if (exchange->request->method == PEP_HEAD) {
-        pep_render_head(response, wanted.format, name);
-        response->is_length_unknown = true;
+    if (pep_render_is_head(response, wanted.format, name))
         return;
-    }
     int error = pep_window_run(exchange->arena, &wanted.window, &profile);
     if (error) {
         pep_on_window_error(response, clock, error);

@@ -124,11 +124,10 @@ void pep_on_recorded_fetch(struct pep_exchange *exchange) {
     struct pep_recording *recording = find(exchange);
     if (!recording)
         return;
-    pep_render_head(response, format, "profile");
-    if (exchange->request->method == PEP_HEAD)
-        response->is_length_unknown = true;
-    else
+    if (!pep_render_is_head(response, format, "profile")) {
+        pep_render_head(response, format, "profile");
         pep_render_body(response, format, recording->profile, exchange->arena);
+    }
     pep_recording_drop(recording);
 }
 

@@ -14,12 +14,11 @@
 #include <string.h>
 
 #include "encoder/threads.h"
-#include "http/render.h"
-#include "http/routes.h"
+#include "http/delta.h"
 
 struct wanted {
-    struct pep_threads_window window; /* duration_ns 0: now */
-    enum pep_format format;
+    struct pep_delta asked;
+    struct pep_threads_window window;                  /* duration_ns 0: now */
     void (*encode)(const struct pep_threads_job *job); /* of the dump itself; NULL: a profile */
 };
 
@@ -27,14 +26,10 @@ struct wanted {
 
 /* The sentence for a 400, or NULL when every parameter is good. */
 static const char *read_params(const struct pep_exchange *exchange, struct wanted *wanted) {
-    const struct pep_request *request = exchange->request;
-    struct pep_threads_window *window = &wanted->window;
-    const char *sentence = pep_render_delta(request, &window->duration_ns);
-    if (!sentence)
-        sentence = pep_render_params(request, &wanted->format, &window->filter.thread);
-    window->client = exchange->client;
-    if (!sentence && pep_request_atoi(pep_request_param(request, "debug")) != 0)
-        wanted->format = PEP_FORMAT_COUNT;
+    const char *sentence = pep_delta_read(exchange->request, &wanted->asked);
+    wanted->window.duration_ns = wanted->asked.duration_ns;
+    wanted->window.filter = wanted->asked.filter;
+    wanted->window.client = exchange->client;
     return sentence;
 }
 
@@ -45,7 +40,7 @@ static const char *read_dump_params(const struct pep_exchange *exchange, struct 
     bool is_flame = format && strcmp(format, "flame") == 0;
     if (pep_request_atoi(pep_request_param(request, "debug")) >= 2)
         wanted->encode = pep_encode_threads_text;
-    else if (wanted->format == PEP_FORMAT_HTML && !is_flame && !wanted->window.duration_ns)
+    else if (wanted->asked.format == PEP_FORMAT_HTML && !is_flame && !wanted->window.duration_ns)
         wanted->encode = pep_encode_threads_html;
     return sentence;
 }
@@ -59,13 +54,6 @@ static const char *read_live(const struct pep_request *request, struct pep_threa
 }
 
 /* -- what is answered ----------------------------------------------------------------------- */
-
-static void explain(struct pep_response *response, int error) {
-    if (error == -ECONNRESET)
-        response->writer.error = error;
-    else
-        pep_response_error(response, 503, "Not enough memory for this profile.");
-}
 
 static void start_dump(struct pep_exchange *exchange, const struct wanted *wanted) {
     if (wanted->encode == pep_encode_threads_html)
@@ -83,7 +71,7 @@ static void write_dump(struct pep_exchange *exchange, const struct wanted *wante
                                   .arena = exchange->arena,
                                   .title = pep_render_program(exchange->arena)};
     if (!job.symbolizer) {
-        explain(exchange->response, -ENOMEM);
+        pep_render_error(exchange->response, -ENOMEM, NULL);
         return;
     }
     start_dump(exchange, wanted);
@@ -91,95 +79,65 @@ static void write_dump(struct pep_exchange *exchange, const struct wanted *wante
     pep_symbolizer_end(job.symbolizer);
 }
 
-static void answer_dump(struct pep_exchange *exchange, const struct wanted *wanted,
-                        const char *name) {
+static void answer_dump(struct pep_exchange *exchange, const struct wanted *wanted) {
     const struct pep_dump_options options = {.filter = wanted->window.filter};
     const struct pep_dump *dump = pep_dump_take(exchange->arena, &options);
-    if (!dump) {
-        explain(exchange->response, -ENOMEM);
-    } else if (wanted->encode) {
+    if (dump && wanted->encode)
         write_dump(exchange, wanted, dump);
-    } else {
-        pep_render_head(exchange->response, wanted->format, name);
-        pep_render_body(exchange->response, wanted->format, dump->profile, exchange->arena);
-    }
-}
-
-/* The names of files with and without a window. */
-struct names {
-    const char *now, *delta;
-};
-
-static void answer_window(struct pep_exchange *exchange, const struct wanted *wanted,
-                          int (*run)(struct pep_arena *, const struct pep_threads_window *,
-                                     struct pep_profile **),
-                          const struct names *names) {
-    struct pep_profile *profile = NULL;
-    int error = run(exchange->arena, &wanted->window, &profile);
-    if (error) {
-        explain(exchange->response, error);
-        return;
-    }
-    pep_render_head(exchange->response, wanted->format,
-                    wanted->window.duration_ns ? names->delta : names->now);
-    pep_render_body(exchange->response, wanted->format, profile, exchange->arena);
+    else
+        pep_delta_answer(exchange, &wanted->asked, dump ? 0 : -ENOMEM, dump ? dump->profile : NULL);
 }
 
 /* A HEAD is answered without looking at a thread. */
 static bool is_answered(struct pep_exchange *exchange, const struct wanted *wanted,
-                        const struct names *names) {
-    if (exchange->request->method != PEP_HEAD)
-        return false;
-    if (wanted->encode)
-        start_dump(exchange, wanted);
-    else
-        pep_render_head(exchange->response, wanted->format,
-                        wanted->window.duration_ns ? names->delta : names->now);
+                        const char *sentence) {
+    if (sentence || !wanted->encode || exchange->request->method != PEP_HEAD)
+        return pep_delta_is_answered(exchange, &wanted->asked, sentence);
+    start_dump(exchange, wanted);
     exchange->response->is_length_unknown = true;
     return true;
 }
 
-static void answer_threads(struct pep_exchange *exchange, const struct names *names) {
-    struct wanted wanted = {.format = PEP_FORMAT_PPROF};
+static void answer_threads(struct pep_exchange *exchange, const char *name) {
+    struct wanted wanted = {.asked = {.name = name, .text = PEP_FORMAT_COUNT}};
+    struct pep_profile *profile = NULL;
     const char *sentence = read_dump_params(exchange, &wanted);
-    if (sentence)
-        pep_response_error(exchange->response, 400, sentence);
-    else if (is_answered(exchange, &wanted, names))
+    if (is_answered(exchange, &wanted, sentence))
         return;
-    else if (wanted.window.duration_ns)
-        answer_window(exchange, &wanted, pep_window_threads, names);
-    else
-        answer_dump(exchange, &wanted, names->now);
+    if (wanted.window.duration_ns) {
+        int error = pep_window_threads(exchange->arena, &wanted.window, &profile);
+        pep_delta_answer(exchange, &wanted.asked, error, profile);
+    } else {
+        answer_dump(exchange, &wanted);
+    }
 }
 
 void pep_on_goroutine(struct pep_exchange *exchange) {
-    answer_threads(exchange, &(struct names){"goroutine", "goroutine-delta"});
+    answer_threads(exchange, "goroutine");
 }
 
 void pep_on_threads(struct pep_exchange *exchange) {
-    answer_threads(exchange, &(struct names){"threads", "threads-delta"});
+    answer_threads(exchange, "threads");
 }
 
 void pep_on_threadcreate(struct pep_exchange *exchange) {
-    static const struct names names = {"threadcreate", "threadcreate-delta"};
-    struct wanted wanted = {.format = PEP_FORMAT_PPROF};
+    struct wanted wanted = {.asked = {.name = "threadcreate", .text = PEP_FORMAT_COUNT}};
+    struct pep_profile *profile = NULL;
     const char *sentence = read_params(exchange, &wanted);
     if (!sentence)
         sentence = read_live(exchange->request, &wanted.window);
-    if (sentence)
-        pep_response_error(exchange->response, 400, sentence);
-    else if (!is_answered(exchange, &wanted, &names))
-        answer_window(exchange, &wanted, pep_window_births, &names);
+    if (is_answered(exchange, &wanted, sentence))
+        return;
+    int error = pep_window_births(exchange->arena, &wanted.window, &profile);
+    pep_delta_answer(exchange, &wanted.asked, error, profile);
 }
 
 void pep_on_task_backtraces(struct pep_exchange *exchange) {
     struct wanted wanted = {.encode = pep_encode_threads_julia};
     const char *sentence =
-        pep_render_params(exchange->request, &wanted.format, &wanted.window.filter.thread);
-    if (sentence)
-        pep_response_error(exchange->response, 400, sentence);
-    else if (!is_answered(exchange, &wanted, &(struct names){"threads", "threads"}))
-        answer_dump(exchange, &wanted, "threads");
+        pep_render_params(exchange->request, &wanted.asked.format, &wanted.window.filter.thread);
+    if (!is_answered(exchange, &wanted, sentence))
+        answer_dump(exchange, &wanted);
 }
 
 /* -- for the index -------------------------------------------------------------------------- */

@@ -48,20 +48,6 @@ const char *pep_render_params(const struct pep_request *request, enum pep_format
     return NULL;
 }
 
-const char *pep_render_delta(const struct pep_request *request, uint64_t *duration_ns) {
-    const char *text = pep_request_param(request, "seconds");
-    int64_t seconds;
-    *duration_ns = 0;
-    if (!text || !*text)
-        return NULL;
-    if (!pep_request_positive(text, &seconds))
-        return "invalid value for \"seconds\" - must be a positive integer";
-    if (pep_request_atoi(pep_request_param(request, "debug")) != 0)
-        return "seconds and debug params are incompatible";
-    *duration_ns = pep_window_duration_ns(seconds);
-    return NULL;
-}
-
 void pep_render_head(struct pep_response *response, enum pep_format format, const char *name) {
     pep_response_start(response, 200, formats[format].content_type);
     if (format == PEP_FORMAT_PPROF) {
@@ -75,6 +61,27 @@ void pep_render_head(struct pep_response *response, enum pep_format format, cons
                             "style-src 'unsafe-inline'; img-src data:");
     pep_response_header(response, "Vary", "Accept");
     pep_response_header(response, "Cache-Control", "no-store");
+}
+
+bool pep_render_is_head(struct pep_response *response, enum pep_format format, const char *name) {
+    if (!response->request || response->request->method != PEP_HEAD)
+        return false;
+    pep_render_head(response, format, name);
+    response->is_length_unknown = true;
+    return true;
+}
+
+void pep_render_error(struct pep_response *response, int error, const char *unrecorded) {
+    if (error == -ENOMEM)
+        pep_response_error(response, 503, "Not enough memory for this profile.");
+    else if (error == -ECONNRESET)
+        response->writer.error = error;
+    else if (error == -EBUSY)
+        pep_response_error(response, 429, "Too many windows ask for a rate of their own.");
+    else if (error == -ENOTSUP && unrecorded)
+        pep_response_error(response, 501, unrecorded);
+    else
+        pep_response_error(response, 500, "failed to collect profile");
 }
 
 bool pep_render_nothing(struct pep_response *response, enum pep_format format,

@@ -18,13 +18,15 @@
  * sentence of a 400. */
 const char *pep_render_params(const struct pep_request *request, enum pep_format *format,
                               const char **thread);
-/* seconds= of a profile that is also kept since the start, in Go's order and words: 0 without it,
- * else the window's length. NULL, or the sentence of a 400. */
-const char *pep_render_delta(const struct pep_request *request, uint64_t *duration_ns);
 /* The program's name and number, as titles have it: "redis-server 4711". */
 const char *pep_render_program(struct pep_arena *arena);
 /* The headers of a 200 in that format; name is the file's ("profile"). */
 void pep_render_head(struct pep_response *response, enum pep_format format, const char *name);
+/* True for a HEAD: answered with these headers. */
+bool pep_render_is_head(struct pep_response *response, enum pep_format format, const char *name);
+/* What is answered where a profile could not be made: error is -errno; unrecorded the sentence for
+ * -ENOTSUP, that this program's cannot be recorded; NULL: it does not occur. */
+void pep_render_error(struct pep_response *response, int error, const char *unrecorded);
 /* A browser that did not ask for a format gets 204 where nothing was sampled: true, answered. */
 bool pep_render_nothing(struct pep_response *response, enum pep_format format,
                         const struct pep_profile *profile);
