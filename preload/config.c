@@ -308,10 +308,26 @@ static void put_choice(struct text *text, const struct setting *setting, uint32_
         put(text, at[i]);
 }
 
+static void put_signal(struct text *text, uint32_t number) {
+    if (number == 0) {
+        put_plain(text, "none");
+        return;
+    }
+    for (size_t i = 0; i < PEP_COUNT_OF(signals); i++) {
+        if (number == signals[i].number) {
+            put_plain(text, signals[i].name);
+            return;
+        }
+    }
+    put_number(text, number); /* a real-time signal has no name of its own */
+}
+
 /* Of all kinds but TEXT. */
 static void put_bare(struct text *text, const struct setting *setting) {
     if (setting->kind == CHOICE)
         put_choice(text, setting, *(uint32_t *)field_of(setting));
+    else if (setting->kind == SIGNAL)
+        put_signal(text, *(uint32_t *)field_of(setting));
     else if (setting->kind == SECONDS)
         put_seconds(text, *(uint64_t *)field_of(setting));
     else
@@ -326,7 +342,8 @@ static const char *text_of(const struct setting *setting) {
 }
 
 static void put_value(struct text *text, const struct setting *setting) {
-    if (setting->kind == CHOICE)
+    bool is_word = setting->kind == CHOICE || setting->kind == SIGNAL;
+    if (is_word)
         put(text, '"');
     if (setting->kind != TEXT)
         put_bare(text, setting);
@@ -334,7 +351,7 @@ static void put_value(struct text *text, const struct setting *setting) {
         put_plain(text, "null");
     else
         put_string(text, text_of(setting));
-    if (setting->kind == CHOICE)
+    if (is_word)
         put(text, '"');
 }
 

@@ -63,20 +63,26 @@ static void test_peek(void **state) {
     static const struct {
         const char *entry;
         uint32_t number;
-    } signals_said[] = {{"PROFEP_PEEK_SIGNAL=none", 0},        {"PROFEP_PEEK_SIGNAL=USR2", SIGUSR2},
-                        {"PROFEP_PEEK_SIGNAL=SIGHUP", SIGHUP}, {"PROFEP_PEEK_SIGNAL=12", SIGUSR2},
-                        {"PROFEP_PEEK_SIGNAL=34", 34},         {"PROFEP_PEEK_SIGNAL=64", 64}};
+        const char *shown;
+    } signals_said[] = {
+        {"PROFEP_PEEK_SIGNAL=none", 0, "none"},       {"PROFEP_PEEK_SIGNAL=USR2", SIGUSR2, "USR2"},
+        {"PROFEP_PEEK_SIGNAL=SIGHUP", SIGHUP, "HUP"}, {"PROFEP_PEEK_SIGNAL=12", SIGUSR2, "USR2"},
+        {"PROFEP_PEEK_SIGNAL=POLL", SIGIO, "IO"},     {"PROFEP_PEEK_SIGNAL=34", 34, "34"},
+        {"PROFEP_PEEK_SIGNAL=64", 64, "64"}};
+    char shown[64];
     (void)state;
     for (size_t i = 0; i < PEP_COUNT_OF(signals_said); i++) {
         load(signals_said[i].entry, NULL);
         assert_int_equal(pep_config.peek_signal, signals_said[i].number);
         assert_string_equal(logged(), "");
+        snprintf(shown, sizeof(shown), "\"PROFEP_PEEK_SIGNAL\":\"%s\",", signals_said[i].shown);
+        assert_non_null(strstr(pep_config_describe(), shown));
     }
     load("PROFEP_PEEK_DURATION=0.25", "PROFEP_PEEK_HEAP_SNAPSHOT=1", NULL);
     assert_true(pep_config.peek_ns == 250000000);
     assert_int_equal(pep_config.peek_snapshot, 1);
     assert_non_null(strstr(pep_config_describe(), "\"PROFEP_PEEK_DURATION\":0.25,"));
-    assert_non_null(strstr(pep_config_describe(), "\"PROFEP_PEEK_SIGNAL\":10,"));
+    assert_non_null(strstr(pep_config_describe(), "\"PROFEP_PEEK_SIGNAL\":\"USR1\","));
     load("PROFEP_PEEK_DURATION=3600", "JULIA_PROFILE_PEEK_HEAP_SNAPSHOT=True", NULL);
     assert_true(pep_config.peek_ns == 3600000000000);
     assert_int_equal(pep_config.peek_snapshot, 1);
@@ -236,6 +242,9 @@ static void test_views(void **state) {
     assert_string_equal(view.text, "auto");
     assert_string_equal(view.fixed, "is set when the program starts");
     assert_string_equal(view_of("PROFEP_PEEK_DURATION").text, "1.0");
+    view = view_of("PROFEP_PEEK_SIGNAL");
+    assert_string_equal(view.value, view.fallback);
+    assert_false(view.is_number);
     for (size_t i = 0; pep_config_get(i, &view); i++)
         assert_true(view.help[0] && view.accepted[0]);
 }
