@@ -120,3 +120,15 @@ void pep_on_allocs(struct pep_exchange *exchange) {
 void pep_on_temporary(struct pep_exchange *exchange) {
     answer(exchange, "temporary", PEP_HEAP_TEMPORARY);
 }
+
+/* -- for the index ---------------------------------------------------------------------------- */
+
+uint64_t pep_on_heap_count(struct pep_arena *arena) {
+    (void)arena;
+    return pep_heap_record_count(PEP_HEAP_INUSE);
+}
+
+uint64_t pep_on_temporary_count(struct pep_arena *arena) {
+    (void)arena;
+    return pep_heap_record_count(PEP_HEAP_TEMPORARY);
+}

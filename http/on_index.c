@@ -40,9 +40,11 @@ static const struct {
     const char *title;
     uint64_t (*count)(struct pep_arena *arena); /* the request's */
 } counted[] = {
-    {"block", pep_on_block_count},       {"mutex", pep_on_mutex_count},
-    {"goroutine", pep_on_threads_count}, {"threadcreate", pep_on_threadcreate_count},
-    {"threads", pep_on_threads_count},   {"", NULL},
+    {"allocs", pep_on_heap_count},         {"block", pep_on_block_count},
+    {"goroutine", pep_on_threads_count},   {"heap", pep_on_heap_count},
+    {"mmap", pep_on_mmap_count},           {"mutex", pep_on_mutex_count},
+    {"temporary", pep_on_temporary_count}, {"threadcreate", pep_on_threadcreate_count},
+    {"threads", pep_on_threads_count},     {"", NULL},
 };
 
 static uint64_t count_of(const char *title, struct pep_arena *arena) {

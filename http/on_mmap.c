@@ -30,3 +30,8 @@ void pep_on_mmap(struct pep_exchange *exchange) {
     int error = pep_window_mmap(exchange->arena, &window, &profile);
     pep_delta_answer(exchange, &asked, error, profile);
 }
+
+uint64_t pep_on_mmap_count(struct pep_arena *arena) {
+    (void)arena;
+    return pep_mmap_record_count();
+}

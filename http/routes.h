@@ -105,7 +105,11 @@ void pep_on_recorded_fetch(struct pep_exchange *exchange);
 
 /* The answer to an error of a window over the heap. */
 void pep_on_heap_error(struct pep_response *response, int error);
-/* Stacks of these profiles, for the index; the arena is the request's. */
+/* Stacks of these profiles, for the index; the arena is the request's. heap's are those of allocs
+ * too. */
+uint64_t pep_on_heap_count(struct pep_arena *arena);
+uint64_t pep_on_temporary_count(struct pep_arena *arena);
+uint64_t pep_on_mmap_count(struct pep_arena *arena);
 uint64_t pep_on_block_count(struct pep_arena *arena);
 uint64_t pep_on_mutex_count(struct pep_arena *arena);
 /* Threads now, and births since the start, for the index. */

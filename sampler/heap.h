@@ -92,5 +92,7 @@ struct pep_heap_snapshot *pep_heap_snapshot_take(struct pep_arena *arena);
 struct pep_profile *pep_profile_heap(struct pep_arena *arena,
                                      const struct pep_heap_snapshot *before,
                                      const struct pep_heap_query *query);
+/* How many samples that view has since the start: stacks by thread. Takes no copy, no lock. */
+uint32_t pep_heap_record_count(enum pep_heap_view view);
 
 #endif

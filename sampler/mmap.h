@@ -91,5 +91,8 @@ struct pep_mmap_snapshot *pep_mmap_snapshot_take(struct pep_arena *arena);
 struct pep_profile *pep_profile_mmap(struct pep_arena *arena,
                                      const struct pep_mmap_snapshot *before,
                                      const struct pep_mmap_query *query);
+/* How many samples there are since the start: stacks by thread and label. Takes no copy, no lock.
+ */
+uint32_t pep_mmap_record_count(void);
 
 #endif

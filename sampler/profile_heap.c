@@ -67,6 +67,20 @@ struct pep_heap_snapshot *pep_heap_snapshot_take(struct pep_arena *arena) {
     return snapshot;
 }
 
+static bool has_record(const struct pep_heap_cell *cell, enum pep_heap_view view) {
+    if (view == PEP_HEAP_TEMPORARY)
+        return pep_load_relaxed(&cell->temporary_objects) != 0;
+    return pep_load_relaxed(&cell->allocated.exact_objects) != 0 ||
+           pep_load_relaxed(&cell->allocated.raw_objects) != 0;
+}
+
+uint32_t pep_heap_record_count(enum pep_heap_view view) {
+    uint32_t found = 0;
+    for (uint32_t i = 0, count = pep_heap_cell_count(); i < count; i++)
+        found += has_record(pep_heap_cell_at(i), view);
+    return found;
+}
+
 static int64_t objects_of(const struct pep_heap_sums *sums, bool is_raw) {
     uint64_t others =
         is_raw ? sums->raw_objects

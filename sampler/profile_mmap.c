@@ -74,6 +74,13 @@ struct pep_mmap_snapshot *pep_mmap_snapshot_take(struct pep_arena *arena) {
     return snapshot;
 }
 
+uint32_t pep_mmap_record_count(void) {
+    uint32_t found = 0;
+    for (uint32_t i = 0, count = pep_mmap_cell_count(); i < count; i++)
+        found += pep_load_relaxed(&pep_mmap_cell_at(i)->mapped_objects) != 0;
+    return found;
+}
+
 /* -- samples -------------------------------------------------------------------------------- */
 
 static void set_values(struct pep_sample *sample, const struct reading *now,

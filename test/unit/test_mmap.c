@@ -269,6 +269,8 @@ static void test_window(void **state) {
     for (uint32_t i = 0; i < profile->sample_count; i++)
         left += profile->samples[i].values[3];
     assert_int_equal(left, 7 * HELP_PAGE);
+    query = (struct pep_mmap_query){0};
+    assert_int_equal(pep_profile_mmap(&arena, NULL, &query)->sample_count, pep_mmap_record_count());
     query.filter.thread = "nobody-of-that-name";
     assert_int_equal(pep_profile_mmap(&arena, before, &query)->sample_count, 0);
     pep_arena_drop(&arena);

@@ -4,7 +4,8 @@
  * LDFLAGS: -Wl,--wrap=pep_heap_begin,--wrap=pep_heap_end,--wrap=pep_heap_state
  * LDFLAGS: -Wl,--wrap=pep_heap_begin_probability,--wrap=pep_heap_end_probability
  * LDFLAGS: -Wl,--wrap=pep_heap_snapshot_take,--wrap=pep_profile_heap,--wrap=pep_render_body
- * LDFLAGS: -Wl,--wrap=pep_os_clock_ns,--wrap=malloc_trim
+ * LDFLAGS: -Wl,--wrap=pep_os_clock_ns,--wrap=malloc_trim,--wrap=pep_heap_record_count
+ * LDFLAGS: -Wl,--wrap=pep_mmap_record_count
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,6 +17,17 @@
 #include <string.h>
 
 #include "test/unit/heap_web.h"
+
+uint32_t __wrap_pep_heap_record_count(enum pep_heap_view view);
+uint32_t __wrap_pep_mmap_record_count(void);
+
+uint32_t __wrap_pep_heap_record_count(enum pep_heap_view view) {
+    return view == PEP_HEAP_TEMPORARY ? 7 : 4711;
+}
+
+uint32_t __wrap_pep_mmap_record_count(void) {
+    return 12;
+}
 
 /* -- since the start -------------------------------------------------------------------------- */
 
@@ -188,6 +200,20 @@ static void test_window_ends_badly(void **state) {
     assert_string_equal(seen.calls, "b");
 }
 
+static void test_index(void **state) {
+    (void)state;
+    static const char *const rows[] = {
+        "<td class=\"count\">4711</td><td><a href=\"heap\">",
+        "<td class=\"count\">4711</td><td><a href=\"allocs\">",
+        "<td class=\"count\">7</td><td><a href=\"temporary\">",
+        "<td class=\"count\">12</td><td><a href=\"mmap\">",
+    };
+    assert_int_equal(ask("GET /debug/pprof/"), 200);
+    for (size_t i = 0; i < PEP_COUNT_OF(rows); i++)
+        assert_non_null(strstr(body, rows[i]));
+    assert_string_equal(seen.calls, ""); /* no snapshot, no profile */
+}
+
 /* The last one: a process does not forget that rates were different. */
 static void test_text_of_several_rates(void **state) {
     (void)state;
@@ -208,6 +234,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_bad_seconds, heap_web_setup, heap_web_teardown),
         cmocka_unit_test_setup_teardown(test_bad_own_parameters, heap_web_setup, heap_web_teardown),
         cmocka_unit_test_setup_teardown(test_window_ends_badly, heap_web_setup, heap_web_teardown),
+        cmocka_unit_test_setup_teardown(test_index, heap_web_setup, heap_web_teardown),
         cmocka_unit_test_setup_teardown(test_text_of_several_rates, heap_web_setup,
                                         heap_web_teardown),
     };

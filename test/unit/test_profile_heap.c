@@ -119,6 +119,7 @@ static void a_heap_that_gets_no_memory_stays_off(void **state) {
     assert_int_equal(pep_heap_init(&options), -12);
     refuse_large = 0;
     assert_int_equal(pep_heap_begin(1), -95);
+    assert_int_equal(pep_heap_record_count(PEP_HEAP_INUSE), 0);
     const struct pep_profile *profile = take(NULL, (struct pep_heap_query){0});
     assert_int_equal(profile->sample_count, 0);
     assert_true(has_comment(profile, "not sampled"));
@@ -136,6 +137,7 @@ static void types_and_names_are_those_that_readers_know(void **state) {
     allocate_here(10);
     const struct pep_profile *profile = take(NULL, (struct pep_heap_query){0});
     assert_string_equal(profile->kind, "heap");
+    assert_int_equal(profile->sample_count, pep_heap_record_count(PEP_HEAP_INUSE));
     assert_int_equal(profile->type_count, 4);
     for (int k = 0; k < 4; k++) {
         assert_string_equal(profile->types[k].type, names[k]);
@@ -153,6 +155,7 @@ static void types_and_names_are_those_that_readers_know(void **state) {
     assert_string_equal(profile->kind, "allocs");
     assert_int_equal(profile->default_type, 1);
     profile = take(NULL, (struct pep_heap_query){.view = PEP_HEAP_TEMPORARY});
+    assert_int_equal(profile->sample_count, pep_heap_record_count(PEP_HEAP_TEMPORARY));
     assert_int_equal(profile->type_count, 2);
     assert_int_equal(profile->default_type, 1);
     pep_heap_set_unreachable("somebody else has the malloc");
