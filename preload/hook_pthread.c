@@ -3,15 +3,12 @@
  *
  * Model:   the real function starts a trampoline; it takes the slot, then calls what the host
  *          wanted, with nothing left of ours but one frame. Arguments travel in a block from a
- *          fixed list. A pthread key's destructor sees the thread off in the last round.
+ *          fixed list. hook_end.c sees the thread off.
  * Writers: any thread.  [hook]
  * Readers: the thread that was born.
  * Memory:  BLOCKS_MAX blocks, static; in use from the call to the new thread's first moment.
  * When full: the thread is created as if we were not there; the sweep finds it.
  */
-#include <dirent.h>
-#include <fcntl.h>
-#include <limits.h>
 #include <pthread.h>
 #include <threads.h>
 
@@ -21,12 +18,9 @@
 #include "sampler/birth.h"
 #include "sampler/rt/atomics.h"
 #include "sampler/rt/attrs.h"
-#include "sampler/rt/os.h"
 #include "sampler/thread.h"
 
 #define BLOCKS_MAX 1024
-#define LAST_TRIES 200
-#define LAST_PAUSE_NS 1000000ull
 
 struct block {
     uint32_t next; /* index + 1 of the next free block; 0: last. Or busy */
@@ -46,13 +40,6 @@ static struct block blocks[BLOCKS_MAX] PEP_LARGE;
 static uint64_t free_head;
 /* Blocks [fresh, BLOCKS_MAX) were never used; saves linking them at the start. */
 static uint32_t fresh;
-
-static pthread_key_t exit_key;
-static bool has_exit_key;
-
-/* Threads of the host that the hooks know and that have not ended, the main thread among them. */
-static int host_threads = 1;
-static int is_main_gone;
 
 PEP_HOOK_SAFE static struct block *block_take(void) {
     uint64_t head = pep_load_acquire(&free_head);
@@ -80,75 +67,6 @@ PEP_HOOK_SAFE static void block_drop(struct block *block) {
 
 /* -- the new thread's side ------------------------------------------------------------------ */
 
-/* A task that is neither ours, nor this thread, nor the remains of the main thread. */
-PEP_HOOK_SAFE static bool is_other_host_task(int tid) {
-    if (tid == pep_os_gettid() || tid == pep_os_getpid())
-        return false;
-    for (uint32_t i = 0, limit = pep_threads_limit(); i < limit; i++) {
-        const struct pep_thread *thread = pep_thread_at(i);
-        if (pep_load_relaxed(&thread->tid) == tid)
-            return !thread->is_own;
-    }
-    return true;
-}
-
-PEP_HOOK_SAFE static bool has_other_host_task(void) {
-    char buffer[2048] PEP_ALIGNED(8);
-    int fd = pep_os_open("/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-    if (fd < 0)
-        return false;
-    bool is_found = false;
-    long count;
-    while (!is_found && (count = pep_os_getdents(fd, buffer, sizeof(buffer))) > 0) {
-        for (long at = 0; at < count && !is_found;) {
-            const struct dirent64 *entry = (const struct dirent64 *)(const void *)(buffer + at);
-            int tid = 0;
-            for (const char *c = entry->d_name; *c >= '0' && *c <= '9'; c++)
-                tid = tid * 10 + (*c - '0');
-            is_found = tid != 0 && is_other_host_task(tid);
-            at += entry->d_reclen;
-        }
-    }
-    (void)pep_os_close(fd);
-    return is_found;
-}
-
-/* A program whose main thread left by pthread_exit(3) ends with status 0 when its last thread
- * does. To libc ours are threads too, and the end would never come: so the host's last thread
- * brings it about. Threads that are just ending are given a moment to be gone; others that stay
- * are libc's own helpers, and with these a program does not end by itself. */
-PEP_HOOK_SAFE static void end_with_last_thread(void) {
-    bool is_main = pep_os_gettid() == pep_os_getpid();
-    if (is_main)
-        pep_store_release(&is_main_gone, 1);
-    /* acq_rel: the last one sees is_main_gone. */
-    if (pep_sub_acq_rel(&host_threads, 1) != 1 || !pep_load_acquire(&is_main_gone))
-        return;
-    for (int tries = 0; has_other_host_task(); tries++) {
-        if (tries == LAST_TRIES)
-            return;
-        pep_os_sleep_ns(LAST_PAUSE_NS);
-    }
-    pep_real.exit(0);
-}
-
-void pep_hook_pthread_after_fork_child(void) {
-    pep_store_relaxed(&host_threads, 1);
-    pep_store_relaxed(&is_main_gone, 0);
-}
-
-/* glibc goes round PTHREAD_DESTRUCTOR_ITERATIONS times while keys are set again, and the host's
- * destructors may use their thread until then: we leave in the last round. pthread_key_create(3) */
-PEP_HOOK_SAFE static void on_exit_key(void *value) {
-    uintptr_t round = (uintptr_t)value;
-    if (round < PTHREAD_DESTRUCTOR_ITERATIONS &&
-        pthread_setspecific(exit_key, (void *)(round + 1)) == 0)
-        return;
-    pep_thread_leave();
-    if (pep_init_is_this_process())
-        end_with_last_thread();
-}
-
 /* The thread's control block lies above its frames in the same mapping: [self - stack, self) is
  * its stack, less a page for what glibc keeps above the block. */
 PEP_HOOK_SAFE static void arrive(const struct block *block) {
@@ -156,8 +74,7 @@ PEP_HOOK_SAFE static void arrive(const struct block *block) {
     pep_hook_signal_inherit(block->is_blocked_by_host);
     pep_thread_enter((uintptr_t)pthread_self(), stack_bytes);
     pep_birth_remember(&block->birth);
-    if (!has_exit_key || pthread_setspecific(exit_key, (void *)1) != 0)
-        (void)pep_add_relaxed(&host_threads, 1); /* never seen off: never the last */
+    pep_hook_end_watch();
     pep_hook_signal_unmask(true);
 }
 
@@ -173,16 +90,6 @@ PEP_HOOK_SAFE static int trampoline_c11(void *argument) {
     block_drop(argument);
     arrive(&block);
     return block.start_c11(block.argument);
-}
-
-int pep_hook_pthread_init(void) {
-    int error = pthread_key_create(&exit_key, on_exit_key);
-    if (error == 0) {
-        has_exit_key = true;
-        /* For a main thread that ends by pthread_exit(3). */
-        (void)pthread_setspecific(exit_key, (void *)1);
-    }
-    return -error;
 }
 
 /* -- the creator's side --------------------------------------------------------------------- */
@@ -215,12 +122,12 @@ PEP_HOOK_SAFE static struct block *prepare(const pthread_attr_t *attributes, voi
     block->stack_bytes = stack_bytes_of(attributes);
     block->is_blocked_by_host = pep_hook_signal_is_blocked_by_host();
     pep_birth_note(&block->birth);
-    (void)pep_add_relaxed(&host_threads, 1);
+    pep_hook_end_expect();
     return block;
 }
 
 PEP_HOOK_SAFE static void give_up(struct block *block) {
-    (void)pep_sub_acq_rel(&host_threads, 1);
+    pep_hook_end_expect_not();
     block_drop(block);
 }
 

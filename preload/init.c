@@ -37,6 +37,7 @@
 #include "sampler/rt/atomics.h"
 #include "sampler/rt/log.h"
 #include "sampler/rt/os.h"
+#include "sampler/rt/spawn.h"
 #include "sampler/thread.h"
 #include "sampler/wall.h"
 
@@ -69,6 +70,13 @@ PEP_SIGNAL_SAFE bool pep_init_is_descendant(void) {
 
 PEP_HOOK_SAFE bool pep_init_is_starting_own(void) {
     return is_starting_own;
+}
+
+int pep_init_spawn(void *(*function)(void *)) {
+    is_starting_own = true;
+    int error = pep_spawn(function, NULL, NULL);
+    is_starting_own = false;
+    return error;
 }
 
 /* -- the agent ------------------------------------------------------------------------------ */
@@ -262,7 +270,7 @@ void pep_init_after_fork_child(void) {
     pep_birth_after_fork_child();
     pep_lock_after_fork_child();
     pep_threads_after_fork();
-    pep_hook_pthread_after_fork_child();
+    pep_hook_end_after_fork_child();
     pep_server_after_fork_child();
     pep_record_after_fork_child();
 }
@@ -362,9 +370,8 @@ static void watch_locks(void) {
 static int wake(void) {
     const struct pep_cpu_options cpu = {.engine = (enum pep_cpu_choice)pep_config.cpu_engine,
                                         .signal = (int)pep_config.signal};
+    pep_hook_end_init();
     int error = pep_threads_init();
-    if (!error)
-        error = pep_hook_pthread_init();
     if (!error)
         error = pep_cpu_init(&cpu);
     if (!error)

@@ -50,9 +50,17 @@ void pep_init_after_fork_child(void);
 /* True while the calling thread starts threads for profep itself, or waits for their end. */
 PEP_HOOK_SAFE bool pep_init_is_starting_own(void);
 
-/* hook_pthread.c: the key whose destructor sees threads off. 0 or -errno. */
-int pep_hook_pthread_init(void);
-void pep_hook_pthread_after_fork_child(void);
+/* A thread of profep's own, detached. 0 or -errno. */
+int pep_init_spawn(void *(*function)(void *));
+
+/* hook_end.c: the key whose destructor sees threads off. Without one the host's are only counted.
+ */
+void pep_hook_end_init(void);
+void pep_hook_end_after_fork_child(void);
+/* A thread is about to be born, or was not; and, on the new thread itself: its end is awaited. */
+PEP_HOOK_SAFE void pep_hook_end_expect(void);
+PEP_HOOK_SAFE void pep_hook_end_expect_not(void);
+PEP_HOOK_SAFE void pep_hook_end_watch(void);
 
 /* hook_malloc.c: before the heap is sampled. */
 void pep_hook_malloc_init(void);

@@ -29,6 +29,8 @@
     X(int, pthread_create, (pthread_t * t, const pthread_attr_t *a, void *(*f)(void *), void *v), \
       (t, a, f, v)) \
     X(int, thrd_create, (thrd_t * t, thrd_start_t f, void *v), (t, f, v)) \
+    X(int, pthread_key_create, (pthread_key_t * k, void (*f)(void *)), (k, f)) \
+    X(int, tss_create, (tss_t * k, tss_dtor_t f), (k, f)) \
     X(int, dlclose, (void *handle), (handle)) \
     X(int, sigaction, (int n, const struct sigaction *set, struct sigaction *old), (n, set, old)) \
     X(sighandler_t, signal, (int n, sighandler_t f), (n, f)) \
@@ -66,7 +68,9 @@
     X(_exit, (int status), (status)) \
     X(_Exit, (int status), (status)) \
     X(abort, (void), ()) \
-    X(exit, (int status), (status))
+    X(exit, (int status), (status)) \
+    X(pthread_exit, (void *result), (result)) \
+    X(thrd_exit, (int result), (result))
 
 /* The family of malloc stands apart: dlsym(3) may allocate, so the hooks of these are called
  * while they are being looked up, and are served from bootstrap memory (hook_malloc_boot.c). */

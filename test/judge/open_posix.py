@@ -7,6 +7,7 @@ with the numbers. Exit status 1 when there are any.
 """
 
 import concurrent.futures
+import http.client
 import json
 import os
 import subprocess
@@ -44,8 +45,8 @@ def poll(rundir, is_over):
                 dumps += 1
             except urllib.error.HTTPError as error:
                 refusals[error.code] = refusals.get(error.code, 0) + 1
-            except (OSError, ValueError):
-                pass  # the program has ended
+            except (OSError, ValueError, http.client.HTTPException):
+                pass  # the program has ended, perhaps in the middle of its answer
 
 
 def run(program, library):
