@@ -220,6 +220,7 @@ static void take(struct pep_dump_work *work, const struct pep_dump_options *opti
     if (!make_room(work, &all))
         return;
     work->dump->time_ns = (int64_t)pep_os_clock_ns(CLOCK_REALTIME);
+    work->leaving_tid = options->leaving_tid;
     work->deadline_ns = options->deadline_ns != 0 ? options->deadline_ns : DEADLINE_NS;
     pep_dump_read(work);
     keep(work, &(const struct pep_profile_filter){0});

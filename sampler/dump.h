@@ -56,6 +56,9 @@ struct pep_dump {
 struct pep_dump_options {
     uint64_t deadline_ns; /* from now; for threads that must answer. 0: 500 ms */
     struct pep_profile_filter filter;
+    /* A thread in a handler of ours that blocks our signal until it is left: it is asked all the
+     * same, and answers then. 0: nobody. */
+    int leaving_tid;
 };
 
 /* Never waits for a lock of the host: works while the host is stuck in malloc or in the loader.

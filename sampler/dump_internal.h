@@ -20,6 +20,7 @@ struct pep_dump_work {
     struct pep_dump *dump;
     struct pep_look *looks; /* looks[i] is of dump->tasks[i] */
     struct pep_sample *samples;
+    int leaving_tid;
     uint64_t deadline_ns; /* how long running threads are waited for */
 };
 

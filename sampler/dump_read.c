@@ -4,7 +4,8 @@
  *
  * Model:   a first round looks at everybody; whoever runs goes on a list. The list is asked, and
  *          who does not answer soon is looked at again: it may wait by now, in a call that no
- *          signal ends. Threads that block our signal are never asked: it would stay behind.
+ *          signal ends. Threads that block our signal are not asked: it would stay behind. Many
+ *          block it for a moment only, as when they create a thread: they are asked after that.
  * Writers: the thread that takes the dump.  [normal]
  * Readers: the same.
  * Memory:  the dump's arena.
@@ -26,7 +27,7 @@
 #define PATIENCE_NS 20000000u /* for one answer before its thread is looked at again; doubles */
 #define EXTRA_NS 100000000u   /* an answer moves the deadline that far away, */
 #define EXTRA_TIMES 5         /* to this many times of it at most */
-#define LOOKS_MAX 3           /* again, at a thread that cannot be asked */
+#define LOOKS_MAX 3           /* again, at a thread that ran and cannot be asked */
 #define TICKET_NONE (-1)      /* not asked: blocks our signal */
 
 static const char blocks_signal[] = "blocks our signal";
@@ -38,7 +39,7 @@ static const char queue_full[] = "runs, and the queue of signals is full";
 struct question {
     uint32_t index; /* of the task; UINT32_MAX: dealt with */
     int ticket, looks;
-    uint64_t sent_ns;
+    uint64_t sent_ns, cpu_ns; /* cpu_ns: of its thread then */
 };
 
 struct reading {
@@ -111,7 +112,9 @@ static bool ask(struct reading *reading, struct question *question) {
     struct pep_look *look = &reading->work->looks[index];
     question->sent_ns = pep_os_clock_ns(CLOCK_MONOTONIC);
     question->ticket = TICKET_NONE;
-    if (question->sent_ns >= reading->end_ns || is_blocking(reading, index))
+    question->cpu_ns = look->cpu_ns;
+    if (question->sent_ns >= reading->end_ns ||
+        (look->tid != reading->work->leaving_tid && is_blocking(reading, index)))
         return true;
     bool is_waiting = look->kind == PEP_LOOK_REFUSED && look->state != 'R';
     uint64_t since = is_waiting ? pep_look_since(reading->work->looker, look) : 0;
@@ -148,24 +151,49 @@ static void blocked(struct reading *reading, struct question *question) {
     done(question);
 }
 
-/* One that does not answer: it may have gone to wait where no signal reaches it, or be stopped. At
- * the deadline the question is taken back. */
+/* A thread that has not run since blocks what it blocked: such a look tells nothing. */
+static bool has_not_run(const struct pep_look *look, const struct question *question) {
+    return look->kind == PEP_LOOK_RUNS && look->cpu_ns != 0 && look->cpu_ns == question->cpu_ns;
+}
+
+/* One that was not asked, as it blocked our signal. */
+static void try_to_ask(struct reading *reading, struct question *question, bool is_end) {
+    const struct pep_look *look = &reading->work->looks[question->index];
+    bool is_still = is_blocking(reading, question->index);
+    if (is_still && has_not_run(look, question))
+        question->looks--;
+    question->cpu_ns = look->cpu_ns;
+    if (is_still && (is_end || question->looks >= LOOKS_MAX))
+        blocked(reading, question);
+    else if (is_end)
+        took(reading, question, -ETIMEDOUT);
+    else if (!is_still)
+        (void)ask(reading, question);
+}
+
+/* At the deadline the question is taken back. */
+static void give_up(struct reading *reading, struct question *question) {
+    int count = pep_ask_take(question->ticket, 0, reading->pcs, PEP_UNWIND_DEPTH_MAX);
+    if (count <= 0 && is_blocking(reading, question->index))
+        blocked(reading, question);
+    else
+        took(reading, question, count);
+}
+
+/* One that does not answer: it may have gone to wait where no signal reaches it, or be stopped. */
 static void look_again(struct reading *reading, struct question *question, bool is_end) {
     struct pep_look *look = &reading->work->looks[question->index];
     bool is_read = look->kind != PEP_LOOK_REFUSED && read_one(reading, question->index);
     bool is_asked = question->ticket != TICKET_NONE;
-    is_end = is_end || (!is_asked && question->looks >= LOOKS_MAX);
-    if (!is_read && !is_end)
-        return;
-    int count = -ETIMEDOUT;
-    if (is_asked)
-        count = pep_ask_take(question->ticket, 0, reading->pcs, PEP_UNWIND_DEPTH_MAX);
-    if (is_read)
+    if (is_read) {
+        if (is_asked)
+            (void)pep_ask_take(question->ticket, 0, reading->pcs, PEP_UNWIND_DEPTH_MAX);
         done(question);
-    else if (!is_asked && is_blocking(reading, question->index))
-        blocked(reading, question);
-    else
-        took(reading, question, count);
+    } else if (!is_asked) {
+        try_to_ask(reading, question, is_end);
+    } else if (is_end) {
+        give_up(reading, question);
+    }
 }
 
 static void collect_one(struct reading *reading, struct question *question, uint64_t now) {
