@@ -30,6 +30,7 @@ struct place {
     uint32_t word;
     int result;
     uint64_t since_ns; /* the thread waits since then; 0: it runs */
+    bool was_cut;      /* a signal of ours has cut the call short, which will be made again */
     long call;         /* that it waited in; -1: none, or not known */
     uint64_t arguments[6];
     uintptr_t sp, pc;
@@ -151,13 +152,16 @@ int pep_ask_take(int ticket, uint64_t deadline_ns, uintptr_t *pcs, int max) {
     return count;
 }
 
-/* A call that will be made again has its number in RAX, and its instruction comes next. */
+/* A call that will be made again has its number in RAX, and its instruction comes next; RCX tells
+ * that it was cut short (cpu_restart.c). */
 PEP_SIGNAL_SAFE static void note_call(struct place *place, const ucontext_t *context) {
     const greg_t *registers = context->uc_mcontext.gregs;
     static const int order[6] = {REG_RDI, REG_RSI, REG_RDX, REG_R10, REG_R8, REG_R9};
     uint8_t code[2];
     place->pc = (uintptr_t)registers[REG_RIP];
     place->sp = (uintptr_t)registers[REG_RSP];
+    place->was_cut =
+        registers[REG_RCX] == ~registers[REG_RIP] || registers[REG_RCX] == -registers[REG_RIP];
     place->call = -1;
     if (pep_os_peek(code, place->pc, sizeof code) == (long)sizeof code && code[0] == 0x0f &&
         code[1] == 0x05 && registers[REG_RAX] >= 0 && registers[REG_RAX] < CALLS)
@@ -197,7 +201,8 @@ PEP_SIGNAL_SAFE bool pep_ask_answer(const siginfo_t *info, ucontext_t *context) 
 
 bool pep_ask_call_of(int ticket, struct pep_look *look) {
     const struct place *place = &places[ticket];
-    if (!pep_ask_is_answered(ticket) || place->since_ns == 0 || place->call < 0)
+    if (!pep_ask_is_answered(ticket) || (place->since_ns == 0 && !place->was_cut) ||
+        place->call < 0)
         return false;
     look->call = place->call;
     look->sp = place->sp;

@@ -41,8 +41,8 @@ bool pep_ask_is_answered(int ticket);
 int pep_ask_take(int ticket, uint64_t deadline_ns, uintptr_t *pcs, int max);
 
 /* Of an answer that is there, before it is taken: the system call that the thread was found in, if
- * it was sent with since_ns: call, arguments, sp and pc as in a look. False: in none, or unknown.
- */
+ * it was sent with since_ns, or a signal of ours has cut the call short: call, arguments, sp and pc
+ * as in a look. False: in none, or unknown. */
 bool pep_ask_call_of(int ticket, struct pep_look *look);
 
 /* The handler: true when the signal was a question. Answers it, and makes a call go on that it cut

@@ -276,6 +276,12 @@ static void the_call_of_who_waits_is_told(void **state) {
     assert_int_equal(look.call, SYS_poll);
     assert_int_equal((int)look.arguments[2], -1);
     assert_true(pep_ask_take(ticket, 1, pcs, PEP_UNWIND_DEPTH_MAX) > 0);
+    ticket = pep_ask_send(tid); /* it has come to wait since it was seen to run */
+    while (!pep_ask_is_answered(ticket))
+        usleep(1000);
+    assert_true(pep_ask_call_of(ticket, &look));
+    assert_int_equal(look.call, SYS_poll);
+    assert_true(pep_ask_take(ticket, 1, pcs, PEP_UNWIND_DEPTH_MAX) > 0);
     ticket = pep_ask_send(waiter_spin());
     while (!pep_ask_is_answered(ticket))
         usleep(1000);
