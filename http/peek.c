@@ -52,8 +52,13 @@ static void report(void) {
     struct pep_client client = {.wait = wait_until_stopped};
     struct pep_stderr to;
     const struct pep_peek_job job = {
-        .sig = pep_load_relaxed(&peek.sig), .options = peek.options, .client = &client, .to = &to};
-    int error = pep_stderr_open(&to, pep_load_relaxed(&peek.tid));
+        .sig = pep_load_relaxed(&peek.sig),
+        .tid = pep_load_relaxed(&peek.tid),
+        .options = peek.options,
+        .client = &client,
+        .to = &to,
+    };
+    int error = pep_stderr_open(&to, job.tid);
     if (!error)
         error = pep_peek_report(&job);
     pep_stderr_close(&to);

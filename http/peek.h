@@ -44,7 +44,7 @@ PEP_SIGNAL_SAFE enum pep_peek_answer pep_peek_ask(int sig, int tid);
 
 /* peek_report.c: the whole report, which ends early when the client goes. */
 struct pep_peek_job {
-    int sig;
+    int sig, tid; /* tid: the thread that got it, and may be in our handler yet */
     struct pep_peek_options options;
     struct pep_client *client;
     struct pep_stderr *to;

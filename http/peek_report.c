@@ -21,7 +21,6 @@
 
 #define HZ 1000 /* Julia's delay is a millisecond */
 #define SECOND_NS 1000000000ull
-#define LEAVE_NS 50000000ull
 #define LONG_LINE 86
 #define SHORT_LINE 70
 
@@ -88,9 +87,7 @@ static void write_signal(struct pep_writer *writer, int sig) {
 static void write_stacks(const struct pep_peek_job *job, struct pep_writer *writer,
                          struct pep_arena *arena) {
     /* Nobody waits for the answer, and who peeks does so when the machine is busy. */
-    const struct pep_dump_options options = {.deadline_ns = 3 * SECOND_NS};
-    /* Who got the signal is given time to come out of our handler: it is looked at after that. */
-    pep_os_sleep_ns(LEAVE_NS);
+    const struct pep_dump_options options = {.deadline_ns = 3 * SECOND_NS, .leaving_tid = job->tid};
     const struct pep_dump *dump = pep_dump_take(arena, &options);
     struct pep_symbolizer *symbolizer = dump ? pep_symbolizer_begin(arena) : NULL;
     if (!symbolizer) {

@@ -39,12 +39,13 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, v
 static bool has_no_dump, has_no_thread;
 static int window_error, symbolizers, failing_symbolizer, open_symbolizers;
 static struct pep_window window_seen;
+static int leaving_seen;
 static int is_waiting; /* the window lasts until the client goes */
 static char path[64];
 
 struct pep_dump *__wrap_pep_dump_take(struct pep_arena *arena,
                                       const struct pep_dump_options *options) {
-    (void)options;
+    leaving_seen = options->leaving_tid;
     struct pep_dump *dump = pep_arena_alloc(arena, sizeof(*dump));
     if (dump && !has_no_dump)
         *dump = example_dump;
@@ -109,7 +110,8 @@ static int make_file(void) {
 static const char *report(int sig, const struct pep_peek_options *options) {
     struct pep_client client = {.wait = go_on};
     struct pep_stderr to = {.number = make_file()};
-    const struct pep_peek_job job = {.sig = sig, .options = *options, .client = &client, .to = &to};
+    const struct pep_peek_job job = {
+        .sig = sig, .tid = 4711, .options = *options, .client = &client, .to = &to};
     assert_int_equal(pep_peek_report(&job), 0);
     assert_int_equal(open_symbolizers, 0);
     return read_report(to.number);
@@ -172,6 +174,7 @@ static void test_layout(void **state) {
     assert_non_null(strstr(text, "Utilization: "));
     assert_int_equal(window_seen.clock, PEP_WINDOW_CPU);
     assert_int_equal(window_seen.hz, 1000);
+    assert_int_equal(leaving_seen, 4711);
     assert_true(window_seen.duration_ns == 1000000000);
 }
 
