@@ -12,7 +12,7 @@ child_pid() {
 
 for way in fork forkpty daemon; do
     host_start "$PROGS/family" "$way"
-    within 5 grep -q '^child' "$TMP/host.out"
+    within 20 grep -q '^child' "$TMP/host.out"
     child=$(child_pid)
     started="$started $child"
     child_url=$(url_of "$child")
@@ -25,14 +25,14 @@ for way in fork forkpty daemon; do
         check "$way: which is another" test "$parent_url" != "$child_url"
     fi
     kill "$child"
-    is "$way: the child's end is native" "$(within 5 is_gone "$child" && echo gone)" gone
+    is "$way: the child's end is native" "$(within 20 is_gone "$child" && echo gone)" gone
     host_stop
 done
 
 # Forks that libc tells nobody about: no agent, no harm.
 for way in _Fork raw; do
     host_start "$PROGS/family" "$way"
-    within 5 grep -q '^child' "$TMP/host.out"
+    within 20 grep -q '^child' "$TMP/host.out"
     child=$(child_pid)
     started="$started $child"
     matches "$way: the parent answers" "$(url_of "$HOST_PID")" '^http://'
@@ -52,7 +52,7 @@ done
 # An exec'ed descendant that lives for a second answers; its environment says whose it is.
 # shellcheck disable=SC2016
 host_start sh -c 'sleep 30 & echo child $!; wait'
-within 5 grep -q '^child' "$TMP/host.out"
+within 20 grep -q '^child' "$TMP/host.out"
 child=$(child_pid)
 started="$started $child"
 matches "an exec'ed child has an address" "$(url_of "$child")" '^http://'
@@ -77,7 +77,7 @@ is "PROFEP_CHILDREN=none: our entry is gone, others stay" \
 is "PROFEP_CHILDREN=none: an empty list is no list" \
     "$(preloaded PROFEP_CHILDREN=none sh -c 'echo "${LD_PRELOAD-unset}"')" unset
 host_start PROFEP_CHILDREN=none "$PROGS/family" fork
-within 5 grep -q '^child' "$TMP/host.out"
+within 20 grep -q '^child' "$TMP/host.out"
 child=$(child_pid)
 started="$started $child"
 check "PROFEP_CHILDREN=none: the parent answers" url_of "$HOST_PID"
@@ -90,7 +90,9 @@ host_stop
 
 host /usr/bin/python3 -c 'import os, signal, time
 signal.signal(signal.SIGTERM, lambda *unused: os._exit(4))
+print("ready", flush=True)
 time.sleep(60)'
+check "a program has its handler" within 20 grep -q ready "$TMP/host.out"
 check "a run file is there" test -e "$RUNDIR/$HOST_PID.json"
 host_stop
 is "_exit: status" "$HOST_STATUS" 4

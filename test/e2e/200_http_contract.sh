@@ -1,6 +1,6 @@
 #!/bin/sh
 # One check for each promise about requests and answers: status, headers, body.
-# timeout 120
+# timeout 300
 # shellcheck source=test/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
 needs curl jq /usr/bin/python3 go
@@ -97,7 +97,8 @@ is "profile: gzip" "$(head -c 2 "$BODY" | od -An -tx1 | tr -d ' ')" 1f8b
 check "profile: keeps every rule" python3 "$ROOT/test/judge/pprof_strict.py" "$BODY"
 STARTED=$(now_ms)
 curl -sI -o "$HEAD" "$URL/debug/pprof/profile?seconds=30"
-within_range "HEAD profiles nothing: milliseconds" $(($(now_ms) - STARTED)) 0 2000
+# Far from the 30 s, as a busy machine may answer late.
+within_range "HEAD profiles nothing: milliseconds" $(($(now_ms) - STARTED)) 0 20000
 has "HEAD: the same headers" 'Content-Disposition: attachment; filename="profile"'
 ask -H 'Accept: text/html,application/xhtml+xml,*/*;q=0.8' "$URL/debug/pprof/profile?seconds=1"
 has "a browser gets a page" 'Content-Type: text/html; charset=utf-8'
@@ -117,16 +118,20 @@ is "thread= that nobody has: an empty profile" "$STATUS" 200
 STARTED=$(now_ms)
 JOBS=
 for hz in 50 100 250 1000; do
-    curl -sf -o "$TMP/$hz.pb" "$URL/debug/pprof/profile?seconds=2&hz=$hz" &
+    curl -sf -o "$TMP/$hz.pb" "$URL/debug/pprof/profile?seconds=5&hz=$hz" &
     JOBS="$JOBS $!"
 done
+windows() {
+    [ "$(curl -s "$URL/debug/profep" | jq .sampler.windows)" = "$1" ]
+}
+check "overlapping windows: all are open together" within 5 windows 4
 for job in $JOBS; do
     check "overlapping windows: each arrives" wait "$job"
 done
-within_range "overlapping windows: milliseconds in all" $(($(now_ms) - STARTED)) 2000 8000
+check "overlapping windows: none ends early" test $(($(now_ms) - STARTED)) -ge 5000
 check "go tool pprof asks and reads" \
     env PPROF_TMPDIR="$TMP" go tool pprof -top -seconds 1 "$URL"
-is "the sampler is off again" "$(curl -s "$URL/debug/profep" | jq .sampler.windows)" 0
+check "the sampler is off again" windows 0
 
 # -- symbol -----------------------------------------------------------------------------------------
 ask "$URL/debug/pprof/symbol"
@@ -147,15 +152,25 @@ ask --data-binary "@$TMP/large" "$URL/debug/pprof/symbol"
 refuses "symbol: too much" 413 "The request's body is longer than 64 KiB."
 
 # -- being a quiet guest ------------------------------------------------------------------------------
-switches() {
-    for task in /proc/"$HOST_PID"/task/*; do
-        [ "$(cat "$task/comm")" != profep-http ] || grep voluntary "$task/status" | tr -s '\t\n' ' '
-    done
+ours() {
+    grep -lx profep-http /proc/"$HOST_PID"/task/*/comm | sed 's,/comm$,,'
 }
-is "idle: one thread more" "$(find "/proc/$HOST_PID/task" -mindepth 1 -maxdepth 1 | wc -l)" 2
-BEFORE=$(switches)
+switches() {
+    grep voluntary "$1/status" | tr -s '\t\n' ' '
+}
+# Asleep in ppoll(2) without an end, as far as the kernel tells us.
+is_asleep() {
+    [ "$(find "/proc/$HOST_PID/task" -mindepth 1 -maxdepth 1 | wc -l)" = 2 ] &&
+        grep -q '^State:.S' "$(ours)/status" && case $(cat "$(ours)/syscall" 2>/dev/null) in
+        '' | 271\ *\ 0x2\ 0x0\ *) ;;
+        *) false ;;
+        esac
+}
+check "idle: one thread more, which sleeps" within 20 is_asleep
+BEFORE=$(switches "$(ours)")
+matches "idle: it slept before" "$BEFORE" '^voluntary_ctxt_switches: [1-9]'
 sleep 2
-is "idle: they sleep" "$(switches)" "$BEFORE"
+is "idle: and never wakes" "$(switches "$(ours)")" "$BEFORE"
 is "no descriptor of ours below 100" \
     "$(find "/proc/$HOST_PID/fd" -lname 'socket:*' -name '[0-9]' -o -lname 'socket:*' \
         -name '[0-9][0-9]' | wc -l)" 0

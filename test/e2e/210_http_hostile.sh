@@ -1,6 +1,6 @@
 #!/bin/sh
 # Clients that misbehave, programs that close descriptors, sockets with a mode, tokens, ends.
-# timeout 120
+# timeout 300
 # shellcheck source=test/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
 needs curl jq /usr/bin/python3
@@ -18,12 +18,12 @@ started="$started $BARE"
 same() {
     [ "$(ignored "$HOST_PID")" = "$(ignored "$BARE")" ]
 }
-within 5 same
+within 20 same
 is "no signal is ignored that was not" "$(ignored "$HOST_PID")" "$(ignored "$BARE")"
 host_stop -TERM
 
 host "$PROGS/stuck_malloc"
-check "an allocator that is stuck" within 10 grep -q stuck "$TMP/host.out"
+check "an allocator that is stuck" within 20 grep -q stuck "$TMP/host.out"
 is "stuck in malloc: still there" "$(status_of "$URL/healthz")" 200
 for format in pprof html svg collapsed top; do
     is "stuck in malloc: $format" \
@@ -31,27 +31,22 @@ for format in pprof html svg collapsed top; do
 done
 host_stop -KILL
 
-host "$PROGS/fdchaos" 6
-SERVED=0
-TRIED=0
-FAILED_IN_A_ROW=0
-WORST=0
-while target=$(target_of "$HOST_PID"); do
-    TRIED=$((TRIED + 1))
-    if [ "$(curl -s --max-time 2 "$target/healthz")" = ok ]; then
-        SERVED=$((SERVED + 1))
-        FAILED_IN_A_ROW=0
-    elif ! is_gone "$HOST_PID"; then
-        FAILED_IN_A_ROW=$((FAILED_IN_A_ROW + 1))
-        [ "$FAILED_IN_A_ROW" -le "$WORST" ] || WORST=$FAILED_IN_A_ROW
-    fi
-    sleep 0.03
+# Our descriptors are out of its reach: whatever it closes, each request is served.
+host "$PROGS/fdchaos" 200
+is "closing at random: it has no socket of ours" \
+    "$(find "/proc/$HOST_PID/fd" -lname 'socket:*' | wc -l)" 0
+REFUSED=
+tries=0
+while [ $tries -lt 150 ]; do
+    tries=$((tries + 1))
+    answer=$(curl -sS --max-time 30 "$URL/healthz" 2>&1)
+    [ "$answer" = ok ] || REFUSED="$REFUSED $tries: $answer;"
 done
-wait "$HOST_PID"
-is "no byte of ours in descriptors of the host" "$?" 0
-note "$(cat "$TMP/host.out"), $SERVED requests served"
-within_range "requests in a row that failed" "$WORST" 0 10
-within_range "requests that were served, of $TRIED" "$SERVED" $(((TRIED + 1) / 2)) 10000
+is "closing at random: requests of 150 that were not served" "$REFUSED" ""
+host_stop -TERM
+is "closing at random: no byte of ours in its descriptors" "$HOST_STATUS" 0
+matches "closing at random: it closed all, several times" "$(cat "$TMP/host.out")" \
+    '^[0-9]{3,} rounds, 0 foreign bytes$'
 
 # serve NAME ARGUMENT...: the server alone, its input a pipe that stays open as descriptor 8.
 serve() {
@@ -60,7 +55,7 @@ serve() {
     SERVE_PID=$!
     started="$started $SERVE_PID"
     exec 8>"$TMP/$1.in"
-    within 10 test -s "$TMP/$1.out"
+    within 20 test -s "$TMP/$1.out"
     WHERE=$(head -n 1 "$TMP/$1.out")
 }
 
@@ -95,7 +90,7 @@ is "an origin allowed by name is named" \
     'Access-Control-Allow-Origin: https://ui.example'
 ends origin
 
-serve next "127.0.0.1:$(free_port)"
+serve next 127.0.0.1:0
 FIRST=$WHERE
 exec 9>&8
 serve taken "127.0.0.1:$(printf %s "${FIRST##*:}" | tr -d /)+"
@@ -107,9 +102,9 @@ exec 9>&-
 serve closing 127.0.0.1:0
 echo close >&8
 check "a program that closes everything: the listener is gone" \
-    within 5 sh -c "[ -z \"\$(find /proc/$SERVE_PID/fd -lname 'socket:*')\" ]"
+    within 20 sh -c "[ -z \"\$(find /proc/$SERVE_PID/fd -lname 'socket:*')\" ]"
 check "a program that closes everything: served again" \
-    within 2 curl -sf "${WHERE}healthz"
+    within 20 curl -sf "${WHERE}healthz"
 is "a program that closes everything: said" \
     "$(curl -s "${WHERE}debug/profep" | jq '.counters.fd_lost.value > 0')" true
 ends closing
@@ -117,7 +112,7 @@ ends closing
 serve ending 127.0.0.1:0 spin=1
 curl -s --max-time 20 -o "$TMP/cut" "${WHERE}debug/pprof/profile?seconds=15" 8>&- &
 CLIENT=$!
-within 5 sh -c "[ \$(curl -s '${WHERE}debug/profep' | jq .sampler.windows) = 1 ]"
+within 20 sh -c "[ \$(curl -s '${WHERE}debug/profep' | jq .sampler.windows) = 1 ]"
 FILES=$(find "$RUNDIR" -name "$SERVE_PID*" -printf %f)
 ends ending
 wait "$CLIENT"
@@ -125,7 +120,8 @@ matches "the end cuts a profile, it does not fake one" "curl says $?" 'says (52|
 is "the program's status is its own" "$STATUS" 0
 is "there was a run file" "$FILES" "$SERVE_PID.json"
 is "there is none afterwards" "$(find "$RUNDIR" -name "$SERVE_PID*")" ''
-within_range "the end took milliseconds" "$TOOK" 0 50
+# Not the 10 s and more that are left of the window.
+within_range "the end did not wait for it: milliseconds" "$TOOK" 0 5000
 
 if [ "$(id -u)" = 0 ]; then
     chmod 755 "$TMP"

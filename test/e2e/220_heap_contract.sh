@@ -1,11 +1,12 @@
 #!/bin/sh
 # One check for each promise about the heap's routes, with the readers people have.
-# timeout 120
+# timeout 600
 # shellcheck source=test/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
 needs curl jq python3 go xmllint
 
 host "$PROGS/heap_rows"
+check "the program has what it keeps" within 20 grep -q kept "$TMP/host.out"
 BODY=$TMP/body
 HEAD=$TMP/head
 
@@ -56,9 +57,10 @@ is "temporary: what was allocated" "$(types "$TMP/temporary.pb")" \
 matches "heap: period" "$(go tool pprof -raw "$TMP/heap.pb" 2>/dev/null)" \
     '^PeriodType: space bytes$'
 matches "heap: blocks have their size as a label" "$(go tool pprof -tags "$TMP/heap.pb" 2>&1)" 'bytes:'
-# 64 MiB in blocks of 64 KiB: 1,024 blocks of which 1 in 8.5 is sampled, so 4 sigma are 35 %.
+# 64 MiB in blocks of 64 KiB: 1,024 blocks of which 1 in 8.5 is sampled: 120 and, but for 1 run in
+# 16 million, 68 to 180.
 within_range "heap: what is kept, in MiB" \
-    "$(($(bytes_of "$TMP/heap.pb" keep inuse_space) / 1048576))" 41 87
+    "$(($(bytes_of "$TMP/heap.pb" keep inuse_space) / 1048576))" 36 96
 
 # -- the text ------------------------------------------------------------------------------------
 ask "$URL/debug/pprof/heap?debug=1"
@@ -74,11 +76,11 @@ for index in inuse_space inuse_objects alloc_space alloc_objects; do
     matches "text: go tool pprof, $index" "$(top -sample_index=$index "$TMP/heap.txt")" "Type: $index"
 done
 within_range "text: go tool pprof scales it, MiB" \
-    "$(($(bytes_of "$TMP/heap.txt" keep inuse_space) / 1048576))" 41 87
+    "$(($(bytes_of "$TMP/heap.txt" keep inuse_space) / 1048576))" 36 96
 if command -v google-pprof >/dev/null; then
     google-pprof --text --cum --inuse_space "$PROGS/heap_rows" "$TMP/heap.txt" >"$TMP/perl" 2>&1
     within_range "text: google-pprof scales it, MB" \
-        "$(awk '$6 == "keep" { print int($4) }' "$TMP/perl")" 41 87
+        "$(awk '$6 == "keep" { print int($4) }' "$TMP/perl")" 36 96
 else
     skip "text: google-pprof scales it" "not installed"
 fi
@@ -93,7 +95,7 @@ is "window: nothing of before" "$(bytes_of "$BODY" keep alloc_space)" ""
 within_range "window: what is churned" "$(bytes_of "$BODY" churn alloc_space)" 1 1e15
 ask "$URL/debug/pprof/heap?seconds=1&inuse=absolute"
 within_range "window: inuse=absolute has what was kept before, MiB" \
-    "$(($(bytes_of "$BODY" keep inuse_space) / 1048576))" 41 87
+    "$(($(bytes_of "$BODY" keep inuse_space) / 1048576))" 36 96
 curl -s -o "$TMP/several.pb" "$URL/debug/pprof/heap"
 curl -s -o "$TMP/several.txt" "$URL/debug/pprof/heap?debug=1"
 matches "text of several rates: not to be scaled" "$(head -1 "$TMP/several.txt")" '@ heapprofile$'
@@ -109,9 +111,9 @@ background curl -s -o /dev/null "$URL/debug/pprof/heap?seconds=60&rate=7777"
 is_rate() {
     [ "$(rate)" = "$1" ]
 }
-check "a window's rate is in force" within 5 is_rate 7777
+check "a window's rate is in force" within 20 is_rate 7777
 kill "$BACKGROUND_PID"
-check "a client that leaves frees the rate" within 5 is_rate 524288
+check "a client that leaves frees the rate" within 20 is_rate 524288
 
 # -- refusals, in Go's order and words --------------------------------------------------------------
 invalid='invalid value for "seconds" - must be a positive integer'
@@ -169,10 +171,10 @@ cp "$BODY" "$TMP/first"
 ask "$URL/allocs_profile_stop"
 check "stop again: the same again" cmp "$TMP/first" "$BODY"
 if command -v chromium >/dev/null; then
-    timeout 100 python3 "$ROOT/test/e2e/form_drive.py" "$URL/allocs_profile" "$TMP/chromium" \
+    timeout 240 python3 "$ROOT/test/e2e/form_drive.py" "$URL/allocs_profile" "$TMP/chromium" \
         >"$TMP/form" 2>&1
     is "the form, in a browser" "$(tr '\n' ';' <"$TMP/form")" \
-        "title: Allocation profile;command: go tool pprof '$URL/allocs_profile?duration=10&sample_rate=0.0001';out of range is refused: True;cancelled: True False;graph: allocations, 1.0 s;progress rises: True;family: green;types: In use, Live blocks, Allocated, Allocations;chosen: Allocated;functions: True;back: True;"
+        "title: Allocation profile;command: go tool pprof '$URL/allocs_profile?duration=10&sample_rate=0.0001';out of range is refused: True;cancelled: True False;graph: allocations, N s;progress rises: True;family: green;types: In use, Live blocks, Allocated, Allocations;chosen: Allocated;functions: True;back: True;"
 else
     skip "the form, in a browser" "chromium is not installed"
 fi

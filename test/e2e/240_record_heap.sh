@@ -1,11 +1,12 @@
 #!/bin/sh
 # profep-run --heap=all -o FILE: peak, leak and counts of a whole run, to the byte.
+# timeout 300
 # shellcheck source=test/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
 needs go python3
 
 run() {
-    env PROFEP_LISTEN=127.0.0.1:0 PROFEP_RUNDIR="$RUNDIR" timeout --foreground 20 \
+    env PROFEP_LISTEN=127.0.0.1:0 PROFEP_RUNDIR="$RUNDIR" timeout --foreground 60 \
         "$ROOT/scripts/profep-run" -q --heap=all "$@"
 }
 

@@ -1,5 +1,6 @@
 #!/bin/sh
 # python3: threads by name, fork and exec of children, sockets, and its results are the same.
+# timeout 300
 # shellcheck source=test/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
 needs python3 go curl jq
@@ -14,11 +15,13 @@ def work():
         hashlib.sha256(data).digest(); zlib.compress(data)
 threads = [threading.Thread(target=work) for _ in range(2)]
 for t in threads: t.start()
+print("at work", flush=True)
 while not over.is_set(): over.wait(0.1)
 for t in threads: t.join()
 print("ended in peace")
 PY
 host /usr/bin/python3 "$TMP/work.py"
+check "its threads are at work" within 20 grep -q '^at work$' "$TMP/host.out"
 curl -sf -o "$TMP/p.pb.gz" "$URL/debug/pprof/profile?seconds=2&hz=200"
 check "the profile keeps every rule" python3 "$ROOT/test/judge/pprof_strict.py" "$TMP/p.pb.gz"
 JSON=$(python3 "$ROOT/test/judge/pprof_strict.py" --json "$TMP/p.pb.gz")
@@ -30,7 +33,7 @@ TIDS=$(printf '%s' "$JSON" | jq '[.samples[].labels.tid] | unique | length')
 within_range "threads that used CPU" "$TIDS" 2 3
 FIRST=$(printf '%s' "$JSON" | jq '[.samples[] | {t: .labels.tid, v: .values[1]}] | group_by(.t) |
     max_by(map(.v) | add) | .[0].t' | tr -dc 0-9) # the busiest: it has samples in any second
-curl -sf -o "$TMP/t.pb.gz" "$URL/debug/pprof/profile?seconds=1&thread=$FIRST"
+curl -sf -o "$TMP/t.pb.gz" "$URL/debug/pprof/profile?seconds=2&hz=1000&thread=$FIRST"
 is "the thread filter keeps one" "$(python3 "$ROOT/test/judge/pprof_strict.py" --json \
     "$TMP/t.pb.gz" | jq '[.samples[].labels.tid] | unique | length')" 1
 host_stop -TERM

@@ -1,6 +1,6 @@
 #!/bin/sh
 # The flame graph's page, judged by a browser; the SVG, by an XML parser.
-# timeout 120
+# timeout 900
 # shellcheck source=test/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
 needs chromium xmllint
@@ -24,7 +24,7 @@ is "no name became an element" "$(xmllint --xpath 'count(//*[local-name()="scrip
 browse() {
     scheme=1
     [ "${2:-}" = dark ] && scheme=0
-    timeout 100 chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run \
+    timeout 240 chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run \
         --disable-background-networking --disable-component-update --disable-sync \
         --disable-dev-shm-usage --user-data-dir="$TMP/chromium" --window-size="${3:-1280,900}" \
         --blink-settings=preferredColorScheme=$scheme --virtual-time-budget=60000 \

@@ -147,7 +147,7 @@ is_gone() {
 }
 
 answers() {
-    curl -s -o /dev/null --max-time 2 "$1"
+    curl -s -o /dev/null --max-time 5 "$1"
 }
 
 # -- starting -------------------------------------------------------------------------------
@@ -193,14 +193,14 @@ host_start() {
 # Ends the host and waits for it; sets HOST_STATUS.
 host_stop() {
     kill "${1:--TERM}" "$HOST_PID" 2>/dev/null
-    within 10 is_gone "$HOST_PID" || kill -KILL "$HOST_PID"
+    within 30 is_gone "$HOST_PID" || kill -KILL "$HOST_PID"
     wait "$HOST_PID"
     HOST_STATUS=$?
 }
 
 # url_of PID [SECONDS]: the address from the run file, once it answers.
 url_of() {
-    within "${2:-10}" has_url_or_is_gone "$1" && has_url "$1" && target_of "$1"
+    within "${2:-30}" has_url_or_is_gone "$1" && has_url "$1" && target_of "$1"
 }
 
 has_url() {

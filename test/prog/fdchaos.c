@@ -1,19 +1,24 @@
 /*
- * A program that closes and replaces descriptors it does not own: fdchaos SECONDS
+ * A program that closes and replaces descriptors it does not own: fdchaos ROUNDS
  *
  * Every round it makes a pipe, puts its write end over random numbers and closes those again; about
  * once a second it closes everything above 2, as daemons do. It counts bytes that come out of its
  * pipes without having been written: a guest that writes to a number that is not its own any more
- * is caught. Exit 0: none.
+ * is caught. It ends when it is told to (SIGTERM) and has done its rounds. Exit 0: none.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
 static unsigned long rounds, foreign;
+static volatile sig_atomic_t is_over;
+
+static void end(int number) {
+    is_over = number;
+}
 
 static void drain(int fd, unsigned char wanted) {
     unsigned char bytes[256];
@@ -54,9 +59,10 @@ static void run_round(unsigned *seed) {
 }
 
 int main(int argc, char **argv) {
-    time_t end = time(NULL) + (argc > 1 ? atoi(argv[1]) : 5);
+    unsigned long least = argc > 1 ? strtoul(argv[1], NULL, 10) : 200;
     unsigned seed = 1;
-    for (; time(NULL) < end; rounds++) {
+    signal(SIGTERM, end);
+    for (; !is_over || rounds < least; rounds++) {
         run_round(&seed);
         usleep(18000);
     }

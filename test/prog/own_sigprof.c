@@ -1,9 +1,9 @@
 /*
  * A host with a profiling timer of its own: setitimer(ITIMER_PROF) every 10 ms of CPU time, its
- * SIGPROF counted; spins for the CPU seconds asked and prints ticks and expected ticks. The kernel
- * rounds such timers to its clock tick, the same with and without us.
+ * SIGPROF counted; spins until it is told to end (SIGTERM) and has used so much CPU time. Prints
+ * the ticks and the CPU time of the process. The kernel rounds such timers to its clock tick.
  *
- * usage: own_sigprof CPU_SECONDS      prints "N ticks"
+ * usage: own_sigprof CPU_MS      prints "N ticks in M ms"
  */
 #include <signal.h>
 #include <stdio.h>
@@ -11,11 +11,15 @@
 #include <sys/time.h>
 #include <time.h>
 
-static volatile sig_atomic_t ticks;
+static volatile sig_atomic_t ticks, is_over;
 
 static void tick(int sig) {
     (void)sig;
     ticks++;
+}
+
+static void end(int sig) {
+    is_over = sig;
 }
 
 __attribute__((noinline)) static void burn(void) {
@@ -24,13 +28,15 @@ __attribute__((noinline)) static void burn(void) {
 }
 
 int main(int argc, char **argv) {
-    double seconds = argc > 1 ? atof(argv[1]) : 1;
+    clock_t least = (clock_t)(argc > 1 ? atol(argv[1]) : 1000) * (CLOCKS_PER_SEC / 1000);
     struct sigaction action = {.sa_handler = tick, .sa_flags = SA_RESTART};
     sigaction(SIGPROF, &action, NULL);
     struct itimerval every = {{0, 10000}, {0, 10000}};
     setitimer(ITIMER_PROF, &every, NULL);
-    while ((double)clock() / CLOCKS_PER_SEC < seconds)
+    signal(SIGTERM, end);
+    while (!is_over || clock() < least)
         burn();
-    printf("%d ticks\n", (int)ticks);
+    int seen = ticks;
+    printf("%d ticks in %ld ms\n", seen, (long)(clock() / (CLOCKS_PER_SEC / 1000)));
     return 0;
 }
