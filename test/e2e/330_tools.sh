@@ -39,8 +39,9 @@ check "it ended by itself" within 60 is_gone "$HOST_PID"
 wait "$HOST_PID"
 is "every exception was caught, every thread exit clean" "$?" 0
 
-# The host's own SIGPROF, every 10 ms of CPU, while we sample at 1 kHz beside it. The kernel looks
-# at its clock tick: never too often, as ours would be; and as often as it can, stolen ones would not.
+# The host's own SIGPROF, every 10 ms of CPU, while we sample at 1 kHz beside it. The kernel counts
+# what its clock tick meets, less where a hypervisor takes the processor away: stolen ones would be
+# gone, ours would double them.
 host "$PROGS/own_sigprof" 1500
 check "a profile beside the host's own timer" \
     curl -sf -o "$TMP/s.pb.gz" "$URL/debug/pprof/profile?seconds=1&hz=1000"
@@ -48,5 +49,5 @@ host_stop -TERM
 is "a host with its own SIGPROF timer ends" "$HOST_STATUS" 0
 OURS=$(sed -n 's/ ticks in .*//p' "$TMP/host.out")
 MOST=$(sed -n 's/.* ticks in \([0-9]*\) ms/\1/p' "$TMP/host.out")
-within_range "its ticks" "$OURS" "$((MOST / 20))" "$((MOST / 10 + 1))"
+within_range "its ticks" "$OURS" "$((MOST / 50))" "$((MOST * 3 / 20))"
 done_testing
