@@ -10,8 +10,7 @@ static const char begin_mark[] = "<!-- begin -->";
 static const char end_mark[] = "<!-- end -->";
 
 bool pep_form_is_wanted(const struct pep_request *request) {
-    const char *accept = pep_request_header(request, "Accept", NULL);
-    return !*request->query && pep_request_accept(accept) == PEP_FORMAT_HTML;
+    return !*request->query && pep_request_accept(request) == PEP_FORMAT_HTML;
 }
 
 static void write_attribute(struct pep_writer *writer, const char *name, const char *value) {

@@ -97,8 +97,7 @@ static void write_page(struct pep_writer *writer, const struct pep_server_settin
 static void show(struct pep_exchange *exchange) {
     struct pep_response *response = exchange->response;
     const struct pep_server_settings *settings = exchange->service->settings;
-    const char *accept = pep_request_header(exchange->request, "Accept", NULL);
-    bool is_page = pep_request_accept(accept) == PEP_FORMAT_HTML;
+    bool is_page = pep_request_accept(exchange->request) == PEP_FORMAT_HTML;
     pep_response_start(response, 200, is_page ? "text/html; charset=utf-8" : "application/json");
     if (is_page)
         pep_response_header(response, "Content-Security-Policy",

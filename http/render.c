@@ -34,7 +34,7 @@ const char *pep_render_params(const struct pep_request *request, enum pep_format
                               const char **thread) {
     const char *wanted = pep_request_param(request, "format");
     *thread = pep_request_param(request, "thread");
-    *format = pep_request_accept(pep_request_header(request, "Accept", NULL));
+    *format = pep_request_accept(request);
     if (wanted && !pep_request_format(wanted, format))
         return "format must be one of pprof, svg, html, collapsed, text, top, tree, flat, json.";
     if (*format == PEP_FORMAT_TREE || *format == PEP_FORMAT_FLAT) {

@@ -271,11 +271,11 @@ static int weight_of(const char *parameters, size_t count) {
     return weight;
 }
 
-/* The weight that an Accept header gives a type, 0 when it does not name it; the last counts. */
-static int weight_for(const char *accept, const char *wanted) {
+/* The weight that an Accept list gives a type, unchanged when it does not name it; the last counts.
+ */
+static int weight_for(const char *accept, const char *wanted, int found) {
     const size_t wanted_length = strlen(wanted);
-    int found = 0;
-    while (accept && *accept) {
+    while (*accept) {
         size_t count = strcspn(accept, ",");
         const char *type = skip_blanks(accept);
         size_t length = strcspn(type, " \t;,");
@@ -287,13 +287,23 @@ static int weight_for(const char *accept, const char *wanted) {
     return found;
 }
 
-enum pep_format pep_request_accept(const char *accept) {
-    int html = weight_for(accept, "text/html"), svg = weight_for(accept, "image/svg+xml");
+/* Several headers are one list (RFC 9110, 5.3). 0 when none names it. */
+static int weight_asked(const struct pep_request *request, const char *wanted) {
+    const struct pep_message *message = request->message;
+    int found = 0;
+    for (int i = 0; i < message->header_count; i++)
+        if (strcasecmp(message->headers[i].name, "Accept") == 0)
+            found = weight_for(message->headers[i].value, wanted, found);
+    return found;
+}
+
+enum pep_format pep_request_accept(const struct pep_request *request) {
+    int html = weight_asked(request, "text/html"), svg = weight_asked(request, "image/svg+xml");
     if (html == 0 && svg == 0)
         return PEP_FORMAT_PPROF;
     return svg > html ? PEP_FORMAT_SVG : PEP_FORMAT_HTML;
 }
 
 bool pep_request_wants_json(const struct pep_request *request) {
-    return weight_for(pep_request_header(request, "Accept", NULL), "application/json") > 0;
+    return weight_asked(request, "application/json") > 0;
 }

@@ -85,9 +85,9 @@ bool pep_request_decimal(const char *text, double low, double high, double *numb
 bool pep_request_number(const char *text, int64_t low, int64_t high, int64_t *number);
 /* "pprof", "svg" ...; false when not one of them. */
 bool pep_request_format(const char *text, enum pep_format *format);
-/* What an Accept header (NULL: none) prefers among pprof, html and svg. */
-enum pep_format pep_request_accept(const char *accept);
-/* The Accept header names application/json. */
+/* What the Accept headers prefer among pprof, html and svg; pprof where there are none. */
+enum pep_format pep_request_accept(const struct pep_request *request);
+/* One of the Accept headers names application/json. */
 bool pep_request_wants_json(const struct pep_request *request);
 
 /* Decodes %XX, and '+' as a space when is_query, into the arena. NULL when malformed (bad escape,

@@ -35,7 +35,7 @@ static void look_at(const struct pep_request *request) {
             __builtin_trap();
         pep_request_format(value, &format);
     }
-    pep_request_accept(pep_request_header(request, "Accept", NULL));
+    pep_request_accept(request);
     /* Nothing gets in without the token. */
     struct pep_verdict verdict = pep_access_check(&access, request);
     if (verdict.status == 0 && !verdict.origin &&

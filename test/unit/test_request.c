@@ -240,9 +240,27 @@ static void test_accept(void **state) {
         {"text/html;q=bad", PEP_FORMAT_PPROF},
         {";;,,;", PEP_FORMAT_PPROF},
     };
-    for (size_t i = 0; i < PEP_COUNT_OF(cases); i++)
-        if (pep_request_accept(cases[i].accept) != cases[i].format)
+    for (size_t i = 0; i < PEP_COUNT_OF(cases); i++) {
+        message.header_count = cases[i].accept ? 1 : 0;
+        message.headers[0] = (struct pep_header){"accept", cases[i].accept};
+        if (pep_request_accept(&(struct pep_request){.message = &message}) != cases[i].format)
             fail_msg("Accept: %s", cases[i].accept ? cases[i].accept : "(none)");
+    }
+}
+
+static void test_accept_in_several_headers(void **state) {
+    (void)state;
+    const struct pep_request asked = {.message = &message};
+    message.headers[0] = (struct pep_header){"Accept", "*/*"};
+    message.headers[1] = (struct pep_header){"X", "image/svg+xml"};
+    message.headers[2] = (struct pep_header){"accept", "text/html"};
+    message.headers[3] = (struct pep_header){"Accept", ""};
+    message.header_count = 4;
+    assert_int_equal(pep_request_accept(&asked), PEP_FORMAT_HTML);
+    assert_false(pep_request_wants_json(&asked));
+    message.headers[3].value = "text/html;q=0, application/json";
+    assert_int_equal(pep_request_accept(&asked), PEP_FORMAT_PPROF);
+    assert_true(pep_request_wants_json(&asked));
 }
 
 /* -- who may ask ---------------------------------------------------------------------------- */
@@ -361,6 +379,7 @@ int main(void) {
         cmocka_unit_test_teardown(test_decimals, drop_arena),
         cmocka_unit_test_teardown(test_formats, drop_arena),
         cmocka_unit_test_teardown(test_accept, drop_arena),
+        cmocka_unit_test(test_accept_in_several_headers),
         cmocka_unit_test_teardown(test_hosts, drop_arena),
         cmocka_unit_test_teardown(test_more_hosts, drop_arena),
         cmocka_unit_test_teardown(test_origins, drop_arena),
