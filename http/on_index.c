@@ -68,7 +68,7 @@ static const struct pep_route *next_of(const char *title) {
 
 static void write_table(struct pep_writer *writer, struct pep_arena *arena) {
     pep_write_text(writer, "<h2>Profiles</h2>\n<table>\n"
-                           "<tr><th>Count</th><th>Profile</th><th></th></tr>\n");
+                           "<tr><th class=\"count\">Count</th><th>Profile</th><th></th></tr>\n");
     for (const struct pep_route *route = next_of(""); route; route = next_of(route->title)) {
         pep_write_printf(
             writer, "<tr><td class=\"count\">%llu</td><td><a href=\"%s\">%s</a></td><td>",

@@ -203,7 +203,7 @@ static void test_index(void **state) {
     (void)state;
     assert_int_equal(ask("GET /debug/pprof/ HTTP/1.1", ""), 200);
     assert_true(has("Content-Type: text/html; charset=utf-8"));
-    assert_non_null(strstr(body, "<th>Count</th><th>Profile</th>"));
+    assert_non_null(strstr(body, "<th class=\"count\">Count</th><th>Profile</th>"));
     assert_non_null(strstr(body, "href=\"profile\""));
     assert_non_null(strstr(body, "href=\"cmdline\""));
     assert_non_null(strstr(body, "href=\"symbol\""));
