@@ -119,11 +119,34 @@ PEP_SIGNAL_SAFE static bool follow_sp(struct pep_unwind_memory *memory, bool is_
     return false;
 }
 
+/* Go's asmcgocall runs C on another stack, at whose end it keeps the goroutine and how deep it was
+ * in its own: SP of before, where the return address lies. BP is what C was given and gave back,
+ * and points into that stack: so it is no guess. */
+PEP_SIGNAL_SAFE static bool follow_goroutine(struct pep_unwind_memory *memory,
+                                             struct pep_learner_frame *frame) {
+    static const uintptr_t kept_at[] = {40, 0}; /* until Go 1.20, and since */
+    for (int i = 0; i < 2; i++) {
+        uintptr_t depth, goroutine, hi, address, at = frame->sp + kept_at[i];
+        if (!pep_unwind_load(memory, at, &depth) || !pep_unwind_load(memory, at + 8, &goroutine) ||
+            depth % 8 != 0 || goroutine % 8 != 0 || frame->bp % 8 != 0 ||
+            !pep_unwind_load(memory, goroutine + 8, &hi) || /* the end of its stack */
+            frame->bp >= hi || hi - frame->bp >= depth ||
+            !pep_unwind_load(memory, hi - depth, &address) ||
+            !is_return_address(memory, address, frame->pc))
+            continue;
+        frame->pc = address;
+        frame->sp = hi - depth + 8;
+        return true;
+    }
+    return false;
+}
+
 /* What an earlier call left at SP must not become a caller: without a call of just this function
  * as its witness, a good BP goes first, though a leaf without a frame then loses its caller. */
 PEP_SIGNAL_SAFE bool pep_guess_caller(struct pep_unwind_memory *memory, bool is_leaf,
                                       struct pep_learner_frame *frame) {
     return (is_leaf && follow_sp(memory, true, frame)) || follow_bp(memory, frame) ||
+           (!is_leaf && follow_goroutine(memory, frame)) ||
            (is_leaf && follow_sp(memory, false, frame));
 }
 

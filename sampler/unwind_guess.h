@@ -2,7 +2,8 @@
  * The way out of code that has no call frame information: JIT code, hand-written assembly.
  *
  * Model:   a guess is taken only when the memory confirms it: the return address points into
- *          executable memory, behind a call instruction, and lies on the stack above.
+ *          executable memory, behind a call instruction, and lies on the stack above; or on the
+ *          goroutine's, where Go called C and kept a note of it.
  * Writers: any walk; single words.  [signal]
  * Readers: the walk.  [signal]
  * Memory:  32 KiB of confirmed return addresses, touched as they are met.

@@ -14,6 +14,7 @@
 
 #include "sampler/modules.h"
 #include "sampler/rt/os.h"
+#include "sampler/unwind_guess.h"
 #include "walk.h"
 
 #define NOINLINE __attribute__((noinline, noclone))
@@ -341,6 +342,47 @@ static void random_registers_and_stacks_never_fault(void **state) {
     munmap(stack - PAGE, size + 2 * PAGE);
 }
 
+/* -- C that Go called ---------------------------------------------------------------------------
+ */
+
+NOINLINE static uintptr_t after_call(void) {
+    return (uintptr_t)__builtin_return_address(0);
+}
+
+/* The stack of C as Go's asmcgocall leaves it, and the goroutine's, 64 bytes deep. */
+static struct { uintptr_t go_stack[16], goroutine[2], c_stack[16]; } made;
+
+static bool leaves_c(size_t kept_at, uintptr_t bp, uintptr_t address,
+                     struct pep_learner_frame *frame) {
+    static struct pep_unwind_memory memory;
+    memset(&made, 0, sizeof made);
+    made.goroutine[0] = (uintptr_t)made.go_stack;
+    made.goroutine[1] = (uintptr_t)(made.go_stack + 16);
+    made.c_stack[kept_at] = 64;
+    made.c_stack[kept_at + 1] = (uintptr_t)made.goroutine;
+    made.go_stack[8] = address;
+    pep_unwind_memory_begin(&memory, 0, 0);
+    *frame = (struct pep_learner_frame){.pc = 1, .sp = (uintptr_t)made.c_stack, .bp = bp};
+    return pep_guess_caller(&memory, false, frame);
+}
+
+static void the_goroutine_that_called_c_is_found(void **state) {
+    (void)state;
+    struct pep_learner_frame frame;
+    uintptr_t address = after_call(), bp = (uintptr_t)(made.go_stack + 10);
+    for (size_t kept_at = 0; kept_at <= 5; kept_at += 5) {
+        assert_true(leaves_c(kept_at, bp, address, &frame));
+        assert_int_equal(frame.pc, address);
+        assert_int_equal(frame.sp, (uintptr_t)(made.go_stack + 9));
+        assert_int_equal(frame.bp, bp);
+    }
+    assert_false(leaves_c(1, bp, address, &frame));
+    assert_false(leaves_c(5, bp, address + 1, &frame)); /* nothing returns to there */
+    assert_false(leaves_c(5, bp + 4, address, &frame));
+    assert_false(leaves_c(5, (uintptr_t)(made.go_stack + 8), address, &frame)); /* below SP */
+    assert_false(leaves_c(5, (uintptr_t)(made.go_stack + 16), address, &frame));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(the_caller_of_a_bare_leaf_is_found, know_stack),
@@ -354,6 +396,7 @@ int main(void) {
         cmocka_unit_test_setup(nothing_at_all_is_one_unknown_frame, know_stack),
         cmocka_unit_test_setup(walks_stop_at_unmapped_pages, know_stack),
         cmocka_unit_test_setup(circles_are_left, know_stack),
+        cmocka_unit_test_setup(the_goroutine_that_called_c_is_found, know_stack),
         cmocka_unit_test_setup(random_registers_and_stacks_never_fault, know_stack),
     };
     return cmocka_run_group_tests(tests, walk_setup, NULL);
