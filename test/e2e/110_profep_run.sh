@@ -40,11 +40,11 @@ matches "that is a URL" "$(cat "$TMP/said.txt")" '^profep: http://127\.0\.0\.1:[
 check "which answers" curl -sf -o "$TMP/index.html" "$(sed 's/^profep: //' "$TMP/said.txt")"
 kill $pid
 is "-q says nothing" "$("$RUN" -q sleep 0.3 2>&1)" ""
-"$RUN" -l "unix:$TMP/sock" sleep 30 2>"$TMP/said.txt" &
+"$RUN" -l "unix:$TMP/sock" sleep 30 2>"$TMP/where.txt" &
 pid=$!
 started="$started $pid"
-check "another address is printed" within 10 grep -q . "$TMP/said.txt"
-matches "which -l chose" "$(cat "$TMP/said.txt")" "unix:$TMP/sock"
+check "another address is printed" within 10 grep -q . "$TMP/where.txt"
+matches "which -l chose" "$(cat "$TMP/where.txt")" "unix:$TMP/sock"
 kill $pid
 is "a command that ends at once is not waited for" "$("$RUN" true 2>&1 | grep -vc '^profep: ')" 0
 
