@@ -11,12 +11,22 @@
 #ifndef PEP_TEST_CPU_HELP_H
 #define PEP_TEST_CPU_HELP_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* CPU time of the calling thread. */
 uint64_t help_cpu_ns(void);
-/* Uses that much CPU time. */
+/* Uses that much CPU time; stretches in which it did not really run do not count. */
 void help_burn_ms(unsigned ms);
+/* Uses CPU time until the condition holds; false when ten seconds were not enough. */
+#define HELP_BURN_UNTIL(condition) \
+    ({ \
+        for (int left_ = 10000; !(condition) && left_ > 0; left_--) \
+            help_burn_ms(1); \
+        (condition); \
+    })
+/* Whether the kernel lets us have an event like the sampler's. */
+bool help_has_perf(void);
 /* All weight charged so far, and all counts. */
 uint64_t help_weight(void);
 uint64_t help_count(void);

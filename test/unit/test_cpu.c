@@ -133,8 +133,8 @@ static void the_sum_is_the_threads_cpu_time(void **state) {
                       (unsigned long long)samples, (unsigned long long)count, charged / 1e6,
                       outer / 1e6);
         /* A period drawn serves for some dozens of samples; what it is off by is made good. */
-        assert_in_range(count, 900, 1100);
-        assert_in_range(samples, i || !has_perf ? 35 : 900, 1100);
+        assert_in_range(count, charged / 1000000 * 9 / 10, charged / 1000000 * 11 / 10);
+        assert_in_range(samples, i || !has_perf ? 35 : 900, outer / 1000000 * 11 / 10);
         help_burn_ms(20); /* disarmed: nothing comes any more */
         assert_int_equal(help_weight() - before, charged);
     }
@@ -146,13 +146,16 @@ static void a_higher_rate_starts_from_its_own_beginning(void **state) {
     (void)state;
     assert_int_equal(pep_cpu_begin(20), 0);
     help_burn_ms(150);
+    uint64_t outer = help_cpu_ns();
     assert_int_equal(pep_cpu_begin(1000), 0);
     pep_cpu_settle();
-    uint64_t before = help_weight(), start = help_cpu_ns();
+    uint64_t before = help_weight(), inner = help_cpu_ns();
     help_burn_ms(50);
+    inner = help_cpu_ns() - inner;
     pep_cpu_settle();
-    uint64_t used = help_cpu_ns() - start;
-    assert_in_range(help_weight() - before, used * 9 / 10, used + 1500000);
+    uint64_t charged = help_weight() - before;
+    outer = help_cpu_ns() - outer;
+    assert_in_range(charged, inner, outer);
     pep_cpu_end(1000);
     pep_cpu_end(20);
 }
@@ -165,13 +168,14 @@ static void *burn_until(void *stop) {
     return NULL;
 }
 
-static void a_thousand_starts_on_busy_threads(void **state) {
+/* Each start may have to wait until others give up a processor: no more than there is time for. */
+static void hundreds_of_starts_on_busy_threads(void **state) {
     (void)state;
     int stop = 0;
-    pthread_t threads[8];
-    for (int i = 0; i < 8; i++)
+    pthread_t threads[4];
+    for (int i = 0; i < 4; i++)
         pthread_create(&threads[i], NULL, burn_until, &stop);
-    for (int i = 0; i < 1000; i++) {
+    for (int i = 0; i < 300; i++) {
         refuse_perf = engines[i & 1];
         assert_int_equal(pep_cpu_begin(4000), 0);
         if (i % 10 == 0)
@@ -182,7 +186,7 @@ static void a_thousand_starts_on_busy_threads(void **state) {
     }
     refuse_perf = 0;
     __atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
-    for (int i = 0; i < 8; i++)
+    for (int i = 0; i < 4; i++)
         pthread_join(threads[i], NULL);
     assert_int_equal(help_timers() + help_perf_fds(), 0);
     pep_stack_table_check();
@@ -201,7 +205,7 @@ static void churn_leaves_nothing(void **state) {
     for (int i = 0; i < 2; i++) {
         refuse_perf = engines[i];
         assert_int_equal(pep_cpu_begin(1000), 0);
-        for (int n = 0; n < 2000; n++) {
+        for (int n = 0; n < 1000; n++) {
             pthread_t thread;
             assert_int_equal(pthread_create(&thread, NULL, short_life, NULL), 0);
             if (n % 50 == 0)
@@ -309,8 +313,7 @@ static void a_forked_child_starts_clean(void **state) {
             bad |= now.windows != 0 || now.hz != 0 || help_perf_fds() != 0 || help_timers() != 2;
             bad |= pep_cpu_begin(1000) != 0;
             uint64_t before = help_weight();
-            help_burn_ms(50);
-            bad |= help_weight() == before;
+            bad |= !HELP_BURN_UNTIL(help_weight() > before);
             pep_cpu_end(1000);
             bad |= help_perf_fds() != 0 || help_timers() != 2;
             _exit(bad);
@@ -319,8 +322,7 @@ static void a_forked_child_starts_clean(void **state) {
         assert_int_equal(waitpid(child, &status, 0), child);
         assert_int_equal(status, 0);
         uint64_t before = help_weight();
-        help_burn_ms(30); /* the parent's goes on */
-        assert_true(help_weight() > before);
+        assert_true(HELP_BURN_UNTIL(help_weight() > before)); /* the parent's goes on */
         pep_cpu_end(1000);
     }
     refuse_perf = refuse_table = 0;
@@ -357,15 +359,13 @@ int main(void) {
         cmocka_unit_test(overlapping_windows_share_the_highest_rate),
         cmocka_unit_test(the_sum_is_the_threads_cpu_time),
         cmocka_unit_test(a_higher_rate_starts_from_its_own_beginning),
-        cmocka_unit_test(a_thousand_starts_on_busy_threads),
+        cmocka_unit_test(hundreds_of_starts_on_busy_threads),
         cmocka_unit_test(churn_leaves_nothing),
         cmocka_unit_test(raw_threads_are_found_and_forgotten),
         cmocka_unit_test(refusals_are_told),
         cmocka_unit_test(a_forked_child_starts_clean),
         cmocka_unit_test(an_exec_finds_nothing_of_ours),
     };
-    char level[8] = "";
-    has_perf = pep_os_read_file("/proc/sys/kernel/perf_event_paranoid", level, sizeof level) > 0 &&
-               (level[0] == '-' || level[0] <= '1' || geteuid() == 0);
+    has_perf = help_has_perf();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -162,8 +162,13 @@ static void run_on_alt(void *stack, size_t size, void (*work)(void)) {
     assert_int_equal(sigaltstack(&none, NULL), 0);
 }
 
+/* Until a signal of ours has come, whatever became of it. */
 static void burn_some(void) {
-    help_burn_ms(60);
+    uint64_t before =
+        PEP_COUNTED(samples) + PEP_COUNTED(sample_small_stack) + PEP_COUNTED(sample_in_crash);
+    (void)HELP_BURN_UNTIL(PEP_COUNTED(samples) + PEP_COUNTED(sample_small_stack) +
+                              PEP_COUNTED(sample_in_crash) >
+                          before);
 }
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -206,7 +211,7 @@ static void a_signal_stack_nearly_used_up_is_left_alone(void **state) {
 
 static void on_fault(int sig) {
     (void)sig;
-    help_burn_ms(60);
+    burn_some();
 }
 
 static void a_fault_handler_is_left_alone(void **state) {
@@ -218,8 +223,7 @@ static void a_fault_handler_is_left_alone(void **state) {
     raise(SIGSEGV);
     assert_true(PEP_COUNTED(sample_in_crash) > before);
     before = PEP_COUNTED(samples);
-    help_burn_ms(60); /* and afterwards all goes on */
-    assert_true(PEP_COUNTED(samples) > before);
+    assert_true(HELP_BURN_UNTIL(PEP_COUNTED(samples) > before)); /* and afterwards all goes on */
     pep_cpu_end(1000);
     sigaction(SIGSEGV, &old, NULL);
 }
@@ -231,10 +235,10 @@ static void a_thread_that_blocks_all_is_sampled(void **state) {
     pep_os_sigprocmask(SIG_SETMASK, &mask, &old);
     uint64_t before = PEP_COUNTED(samples);
     assert_int_equal(pep_cpu_begin(1000), 0);
-    help_burn_ms(60);
+    bool is_sampled = HELP_BURN_UNTIL(PEP_COUNTED(samples) > before);
     pep_cpu_end(1000);
     pep_os_sigprocmask(SIG_SETMASK, &old, NULL);
-    assert_true(PEP_COUNTED(samples) > before);
+    assert_true(is_sampled);
 }
 
 /* As if a hook were recording on this very thread. */
@@ -248,11 +252,9 @@ static void nested_samples_are_counted_and_do_not_stop_the_rest(void **state) {
         uint64_t before = PEP_COUNTED(sample_nested), samples = PEP_COUNTED(samples);
         self->is_busy = PEP_BUSY_SAMPLING;
         pep_signal_fence();
-        help_burn_ms(30);
-        assert_true(PEP_COUNTED(sample_nested) > before);
+        assert_true(HELP_BURN_UNTIL(PEP_COUNTED(sample_nested) > before));
         pep_cpu_unlock(self);
-        help_burn_ms(60);
-        assert_true(PEP_COUNTED(samples) > samples);
+        assert_true(HELP_BURN_UNTIL(PEP_COUNTED(samples) > samples));
         pep_cpu_end(1000);
     }
     refuse_perf = 0;
@@ -282,6 +284,9 @@ static void when_every_block_is_in_use_the_sample_waits(void **state) {
     self->is_leaving = true; /* this thread shall not be held */
     assert_int_equal(pep_cpu_begin(1000), 0);
     while (PEP_COUNTED(sample_no_scratch) == before)
+        sched_yield();
+    /* Who has taken the last block may not have come to the walk yet. */
+    while (__atomic_load_n(&holding, __ATOMIC_SEQ_CST) < blocks)
         sched_yield();
     assert_int_equal(__atomic_load_n(&holding, __ATOMIC_SEQ_CST), blocks);
     __atomic_store_n(&is_held, 0, __ATOMIC_SEQ_CST);

@@ -174,7 +174,7 @@ static void *lock_both(void *argument) {
     pthread_mutex_lock(pair->first);
     pep_store_release(pair->has_first, 1);
     while (!pep_load_acquire(pair->other_has_first))
-        usleep(1000);
+        sched_yield(); /* it sleeps at the second lock only: see waiter_await */
     pthread_mutex_lock(pair->second);
     return NULL;
 }
@@ -189,7 +189,7 @@ static void who_waits_for_each_other_is_found(void **state) {
     pthread_mutexattr_setrobust(&robust, PTHREAD_MUTEX_ROBUST);
     pthread_mutex_init(&a, &robust);
     int one = waiter_run(lock_both, &pairs[0]), two = waiter_run(lock_both, &pairs[1]);
-    while (!has[0] || !has[1])
+    while (!pep_load_acquire(&has[0]) || !pep_load_acquire(&has[1]))
         usleep(1000);
     waiter_await(one, 'S');
     waiter_await(two, 'S');

@@ -23,6 +23,7 @@
 #include "sampler/rt/os.h"
 #include "sampler/thread.h"
 #include "sampler/wall.h"
+#include "test/unit/waiters.h"
 
 static int refuse_maps, refuse_threads, refuse_lookers;
 void *__real_pep_os_map(size_t size_bytes);
@@ -104,6 +105,8 @@ static void enter(struct actor *actor, int is_spinning) {
     assert_int_equal(pthread_create(&actor->thread, NULL, play, actor), 0);
     while (pep_load_acquire(&actor->tid) == 0)
         pep_os_sleep_ns(100000);
+    if (!is_spinning)
+        waiter_await(actor->tid, 'S');
 }
 
 static void leave(struct actor *actors, int count) {
@@ -131,12 +134,27 @@ static void expect_whole(const struct pep_profile *profile, int tid) {
         fail_msg("%lld ns of a window of %lld", (long long)sum, (long long)profile->duration_ns);
 }
 
+/* Whoever has not been looked at yet has done nothing that is known. */
+static void await_look(uint64_t looks_before) {
+    while (PEP_COUNTED(looks) == looks_before)
+        pep_os_sleep_ns(1000000);
+}
+
+/* Its thread starts when it gets a processor. */
+static void await_reader(void) {
+    while (!has_reader())
+        pep_os_sleep_ns(1000000);
+}
+
 static struct pep_profile *window(uint32_t hz, uint64_t ns, const char *thread) {
     struct pep_profile_filter filter = {.thread = thread};
     struct pep_cells_snapshot *before = pep_wall_snapshot_take(&arena);
+    uint64_t looks = PEP_COUNTED(looks);
     assert_non_null(before);
     assert_int_equal(pep_wall_begin(hz), 0);
     pep_os_sleep_ns(ns);
+    if (!refuse_lookers)
+        await_look(looks);
     struct pep_profile *profile = pep_profile_wall(&arena, before, hz, &filter);
     pep_wall_end(hz);
     assert_non_null(profile);
@@ -176,6 +194,8 @@ static void every_thread_gets_the_window(void **state) {
     struct actor actors[4];
     for (int i = 0; i < 4; i++)
         enter(&actors[i], i == 0);
+    int sleeper = waiter_start(&waiter_kinds[3]);
+    assert_non_null(pep_thread_adopt(sleeper));
     struct pep_profile *profile = window(200, 1000000000, NULL);
     assert_string_equal(profile->kind, "wall");
     assert_string_equal(profile->types[0].type, "samples");
@@ -184,7 +204,7 @@ static void every_thread_gets_the_window(void **state) {
     assert_int_equal(profile->default_type, 1);
     assert_int_equal(profile->period, 5000000);
     assert_true(profile->comment_count >= 1);
-    assert_non_null(strstr(profile->comments[0], "5 threads"));
+    assert_non_null(strstr(profile->comments[0], "6 threads"));
     for (int i = 0; i < 4; i++)
         expect_whole(profile, actors[i].tid);
     expect_whole(profile, pep_os_gettid());
@@ -193,7 +213,7 @@ static void every_thread_gets_the_window(void **state) {
     for (int i = 1; i < 4; i++)
         assert_true(time_of(profile, actors[i].tid, "futex wait") >
                     profile->duration_ns * 99 / 100);
-    assert_true(time_of(profile, pep_os_gettid(), "sleep") > profile->duration_ns * 95 / 100);
+    assert_true(time_of(profile, sleeper, "sleep") > profile->duration_ns * 99 / 100);
     assert_false(has_reader());
     profile = window(200, 50000000, "spins");
     for (uint32_t i = 0; i < profile->sample_count; i++)
@@ -212,8 +232,17 @@ static void a_thread_by_raw_clone_is_met(void **state) {
     enter(&actor, 0);
     pep_thread_forget(pep_thread_of(actor.tid));
     assert_int_equal(host_threads(), before);
-    profile = window(100, 600000000, NULL);
-    assert_true(time_of(profile, actor.tid, "futex wait") > profile->duration_ns / 2);
+    struct pep_cells_snapshot *start = pep_wall_snapshot_take(&arena);
+    assert_int_equal(pep_wall_begin(100), 0);
+    int64_t met;
+    do {
+        pep_os_sleep_ns(1000000);
+        profile = pep_profile_wall(&arena, start, 100, NULL);
+    } while ((met = time_of(profile, actor.tid, "futex wait")) == 0);
+    pep_os_sleep_ns(100000000);
+    profile = pep_profile_wall(&arena, start, 100, NULL);
+    pep_wall_end(100);
+    assert_true(time_of(profile, actor.tid, "futex wait") - met >= 100000000);
     leave(&actor, 1);
 }
 
@@ -222,9 +251,15 @@ static void windows_share_one_reader(void **state) {
     struct actor actor;
     enter(&actor, 0);
     struct pep_cells_snapshot *long_before = pep_wall_snapshot_take(&arena);
+    uint64_t looks = PEP_COUNTED(looks);
     assert_int_equal(pep_wall_begin(1), 0);
-    pep_os_sleep_ns(30000000);
-    struct pep_profile *profile = window(1000, 200000000, NULL);
+    await_look(looks);
+    struct pep_profile_filter all = {.thread = NULL};
+    struct pep_cells_snapshot *short_before = pep_wall_snapshot_take(&arena);
+    assert_int_equal(pep_wall_begin(1000), 0);
+    pep_os_sleep_ns(200000000);
+    struct pep_profile *profile = pep_profile_wall(&arena, short_before, 1000, &all);
+    pep_wall_end(1000);
     expect_whole(profile, actor.tid);
     assert_true(has_reader());
     profile = pep_profile_wall(&arena, long_before, 1, NULL);
@@ -250,16 +285,18 @@ static void a_pause_is_charged_to_what_comes_after(void **state) {
     struct actor actor;
     enter(&actor, 0);
     struct pep_cells_snapshot *before = pep_wall_snapshot_take(&arena);
+    uint64_t looks = PEP_COUNTED(looks);
     assert_int_equal(pep_wall_begin(100), 0);
     pep_os_sleep_ns(50000000);
+    await_look(looks);
     pep_wall_pause();
     assert_false(has_reader());
     assert_int_equal(pep_wall_begin(200), 0); /* no thread for it either */
     assert_false(has_reader());
     pep_os_sleep_ns(50000000);
     pep_wall_resume();
+    await_reader();
     pep_os_sleep_ns(50000000);
-    assert_true(has_reader());
     struct pep_profile *profile = pep_profile_wall(&arena, before, 100, NULL);
     pep_wall_end(200);
     pep_wall_end(100);
@@ -282,7 +319,7 @@ static void without_memory_to_look_nothing_is_read(void **state) {
 static void a_forked_child_has_no_window(void **state) {
     (void)state;
     assert_int_equal(pep_wall_begin(100), 0);
-    pep_os_sleep_ns(30000000);
+    await_reader();
     pid_t child = fork();
     if (child == 0) {
         pep_threads_after_fork();
