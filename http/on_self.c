@@ -1,5 +1,11 @@
 /*
  * /debug/profep, the profiler about itself, and /healthz.
+ *
+ * Model:   counters and states as they are when they are written; they need not be of one moment.
+ * Writers: the connection's thread.  [normal]
+ * Readers: the client.
+ * Memory:  the request's arena.
+ * When full: -
  */
 #include <string.h>
 #include <time.h>
@@ -9,6 +15,7 @@
 #include "http/window.h"
 #include "sampler/cpu.h"
 #include "sampler/heap.h"
+#include "sampler/rt/atomics.h"
 #include "sampler/rt/counters.h"
 #include "sampler/rt/os.h"
 
@@ -53,7 +60,7 @@ static void write_heap(struct pep_writer *writer) {
 static void write_counters(struct pep_writer *writer) {
     pep_write_text(writer, "  \"counters\": {");
     for (int i = 0; i < PEP_COUNTER_COUNT; i++) {
-        uint64_t value = __atomic_load_n(&pep_counter_values[i], __ATOMIC_RELAXED);
+        uint64_t value = pep_load_relaxed(&pep_counter_values[i]);
         pep_write_printf(writer, "%s\n    \"%s\": {\"value\": %llu, \"help\": ", i ? "," : "",
                          pep_counter_name((enum pep_counter)i), (unsigned long long)value);
         pep_write_json_string(writer, pep_counter_help((enum pep_counter)i));

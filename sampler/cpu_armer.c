@@ -49,11 +49,11 @@ PEP_HOOK_SAFE bool pep_cpu_armer_is_here(void) {
 
 PEP_SIGNAL_SAFE void pep_cpu_armer_note(struct pep_thread *thread) {
     uint32_t index = pep_thread_index(thread);
-    (void)__atomic_fetch_or(&attention[index / 64], 1ull << index % 64, __ATOMIC_RELEASE);
+    (void)pep_or_release(&attention[index / 64], 1ull << index % 64);
 }
 
 PEP_SIGNAL_SAFE static void call(void) {
-    if (!(__atomic_fetch_or(&word, CALLED, __ATOMIC_ACQ_REL) & CALLED))
+    if (!(pep_or_acq_rel(&word, CALLED) & CALLED))
         (void)pep_os_futex_wake(&word, INT_MAX);
 }
 
@@ -109,14 +109,14 @@ static void serve(void) {
             request.work(request.argument);
             close_orphans();
             /* DONE instead of ASKED, whatever came meanwhile */
-            (void)__atomic_fetch_xor(&word, ASKED | DONE, __ATOMIC_ACQ_REL);
+            (void)pep_xor_acq_rel(&word, ASKED | DONE);
             (void)pep_os_futex_wake(&word, INT_MAX);
             pause_ns = LOOK_NS_MIN;
             continue;
         }
         if (now & ENDED)
             return;
-        now = __atomic_and_fetch(&word, ~CALLED, __ATOMIC_ACQ_REL);
+        now = pep_and_acq_rel(&word, ~CALLED) & ~CALLED;
         bool is_any = attend();
         uint64_t next_ns = is_any ? look_ns() : 2 * pause_ns;
         pause_ns = next_ns < LOOK_NS_MAX ? next_ns : LOOK_NS_MAX;
@@ -151,7 +151,7 @@ int pep_cpu_armer_start(void) {
 void pep_cpu_armer_stop(void) {
     if (!pep_cpu_armer_is_running())
         return;
-    (void)__atomic_fetch_or(&word, ENDED, __ATOMIC_ACQ_REL);
+    (void)pep_or_acq_rel(&word, ENDED);
     (void)pep_os_futex_wake(&word, INT_MAX);
     (void)pthread_join(armer, NULL);
     pep_store_release(&is_running, 0);
@@ -164,7 +164,7 @@ void pep_cpu_armer_run(void (*work)(void *argument), void *argument) {
     }
     request.work = work;
     request.argument = argument;
-    (void)__atomic_fetch_or(&word, ASKED, __ATOMIC_ACQ_REL);
+    (void)pep_or_acq_rel(&word, ASKED);
     (void)pep_os_futex_wake(&word, INT_MAX);
     for (;;) {
         int now = pep_load_acquire(&word);
@@ -172,7 +172,7 @@ void pep_cpu_armer_run(void (*work)(void *argument), void *argument) {
             break;
         (void)pep_os_futex_wait(&word, now, UINT64_MAX);
     }
-    (void)__atomic_fetch_and(&word, ~DONE, __ATOMIC_ACQ_REL);
+    (void)pep_and_acq_rel(&word, ~DONE);
 }
 
 void pep_cpu_armer_after_fork_child(void) {

@@ -342,7 +342,7 @@ PEP_SIGNAL_SAFE void pep_cpu_host_action(const struct pep_ksigaction *set,
     if (old != NULL) {
         uint32_t seq = pep_load_acquire(&host_seq);
         *old = host_action;
-        __atomic_thread_fence(__ATOMIC_ACQUIRE);
+        pep_fence_acquire();
         if (seq % 2 != 0 || pep_load_relaxed(&host_seq) != seq)
             *old = (struct pep_ksigaction){.handler = (void *)SIG_DFL};
     }

@@ -24,6 +24,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "sampler/rt/atomics.h"
 #include "sampler/rt/attrs.h"
 
 enum pep_live { PEP_LIVE_NOTHING = 0, PEP_LIVE_BLOCK = 1, PEP_LIVE_SAMPLED = 2, PEP_LIVE_OWN = 3 };
@@ -56,16 +57,16 @@ static inline uintptr_t pep_live_map_number(uintptr_t block) {
 }
 
 static inline bool pep_live_map_exists(void) {
-    return __atomic_load_n(&pep_live_directory, __ATOMIC_RELAXED) != NULL;
+    return pep_load_relaxed(&pep_live_directory) != NULL;
 }
 
 /* What leads from a block's number to its own byte; 0: it has none. */
 static inline uintptr_t pep_live_map_bias(uintptr_t block) {
-    const uintptr_t *directory = __atomic_load_n(&pep_live_directory, __ATOMIC_RELAXED);
+    const uintptr_t *directory = pep_load_relaxed(&pep_live_directory);
     if (pep_unlikely(directory == NULL))
         return 0;
     /* acquire: pairs with the exchange in cover() */
-    return __atomic_load_n(&directory[pep_live_map_stretch(block)], __ATOMIC_ACQUIRE);
+    return pep_load_acquire(&directory[pep_live_map_stretch(block)]);
 }
 
 static inline uint8_t *pep_live_map_byte(uintptr_t bias, uintptr_t block) {
@@ -89,7 +90,7 @@ static inline bool pep_live_map_add_fast(uintptr_t block) {
     uintptr_t bias = pep_live_map_bias(block);
     if (pep_unlikely(bias == 0))
         return false;
-    __atomic_store_n(pep_live_map_byte(bias, block), PEP_LIVE_BLOCK, __ATOMIC_RELAXED);
+    pep_store_relaxed(pep_live_map_byte(bias, block), PEP_LIVE_BLOCK);
     return true;
 }
 PEP_HOOK_SAFE void pep_live_map_add_slow(uintptr_t block);
@@ -101,8 +102,7 @@ static inline void pep_live_map_add(uintptr_t block) {
         return;
     }
     uint8_t nothing = PEP_LIVE_NOTHING;
-    __atomic_compare_exchange_n(pep_live_map_byte(bias, block), &nothing, PEP_LIVE_BLOCK, false,
-                                __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    (void)pep_cas_relaxed(pep_live_map_byte(bias, block), &nothing, PEP_LIVE_BLOCK);
 }
 
 /* From now on a free of the block is noticed; what is PEP_LIVE_SAMPLED or PEP_LIVE_OWN. Each mark

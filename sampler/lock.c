@@ -97,7 +97,7 @@ bool pep_lock_note_of(int tid, struct pep_lock_note *to) {
         /* acquire: pairs with the release of who wrote the note */
         uint64_t began_ns = pep_load_acquire(&mine[i].began_ns);
         struct pep_lock_slot note = mine[i];
-        __atomic_thread_fence(__ATOMIC_ACQUIRE);
+        pep_fence_acquire();
         if (began_ns <= to->since_ns || note.tid != tid ||
             pep_load_relaxed(&mine[i].began_ns) != began_ns)
             continue;

@@ -82,8 +82,8 @@ PEP_SIGNAL_SAFE static long find_id(uintptr_t pc) {
         if (at < count && pc < pep_load_relaxed(&entries[at].limit))
             id = (long)pep_load_relaxed(&entries[at].id);
         if (id > 0 && id <= PEP_MODULES_MAX && pep_modules_is_gone((pep_module_id)id))
-            id = -1;                             /* closed since this copy was made */
-        __atomic_thread_fence(__ATOMIC_ACQUIRE); /* pairs with the fence in begin_copy() */
+            id = -1;         /* closed since this copy was made */
+        pep_fence_acquire(); /* pairs with the fence in begin_copy() */
         if (pep_load_relaxed(&writing) < number + COPIES)
             return id;
     }
@@ -154,7 +154,7 @@ bool pep_modules_get_code(uint32_t i, uintptr_t *start, uintptr_t *limit) {
             *limit = pep_load_relaxed(&entries[at].limit);
             is_found = true;
         }
-        __atomic_thread_fence(__ATOMIC_ACQUIRE);
+        pep_fence_acquire();
         if (pep_load_relaxed(&writing) < number + COPIES)
             return is_found;
     }

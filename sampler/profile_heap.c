@@ -50,7 +50,7 @@ static void read_cell(struct reading *to, const struct pep_heap_cell *cell) {
     read_sums(&to->freed, &cell->freed);
     to->temporary_objects = pep_load_relaxed(&cell->temporary_objects);
     to->temporary_bytes = pep_load_relaxed(&cell->temporary_bytes);
-    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    pep_fence_acquire();
     read_sums(&to->allocated, &cell->allocated);
 }
 

@@ -55,7 +55,7 @@ void pep_mmap_set_unreachable(const char *why) {
 static void read_cell(struct reading *to, const struct pep_mmap_cell *cell) {
     to->unmapped_objects = pep_load_relaxed(&cell->unmapped_objects);
     to->unmapped_bytes = pep_load_relaxed(&cell->unmapped_bytes);
-    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    pep_fence_acquire();
     to->mapped_objects = pep_load_relaxed(&cell->mapped_objects);
     to->mapped_bytes = pep_load_relaxed(&cell->mapped_bytes);
 }

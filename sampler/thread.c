@@ -105,7 +105,7 @@ PEP_HOOK_SAFE static struct pep_thread *take_slot(void) {
 
 PEP_HOOK_SAFE static void drop_slot(struct pep_thread *thread) {
     uint32_t index = pep_thread_index(thread);
-    __atomic_fetch_and(&tables->taken[index / 64], ~(1ull << index % 64), __ATOMIC_ACQ_REL);
+    pep_and_acq_rel(&tables->taken[index / 64], ~(1ull << index % 64));
 }
 
 /* Everything but what outlives the owner: the serial, by which late signals are told. */

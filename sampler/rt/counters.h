@@ -13,6 +13,7 @@
 
 #include <stdint.h>
 
+#include "sampler/rt/atomics.h"
 #include "sampler/rt/attrs.h"
 
 /* X(name, what it means to the person who reads it) */
@@ -71,9 +72,8 @@ extern uint64_t pep_counter_values[PEP_COUNTER_COUNT];
 
 /* Adds n to a counter: PEP_COUNT(samples, 1). Any room. */
 #define PEP_COUNT(name, n) \
-    ((void)__atomic_fetch_add(&pep_counter_values[PEP_COUNTER_##name], (uint64_t)(n), \
-                              __ATOMIC_RELAXED))
-#define PEP_COUNTED(name) __atomic_load_n(&pep_counter_values[PEP_COUNTER_##name], __ATOMIC_RELAXED)
+    ((void)pep_add_relaxed(&pep_counter_values[PEP_COUNTER_##name], (uint64_t)(n)))
+#define PEP_COUNTED(name) pep_load_relaxed(&pep_counter_values[PEP_COUNTER_##name])
 
 /* The name and the help sentence of a counter; static storage, never NULL. */
 const char *pep_counter_name(enum pep_counter c);
