@@ -84,8 +84,8 @@ bool pep_hook_rights_filter(long operation, long program);
 PEP_HOOK_SAFE bool pep_hook_lock_is_futex_noted(const void *word, long operation);
 PEP_HOOK_SAFE long pep_hook_lock_futex(const long call[7]);
 
-/* hook_signal.c: while a recording wants to be written at the end, fatal signals that the host
- * left at their default come by us first. */
+/* hook_signal_guard.c: while a recording wants to be written at the end, fatal signals that the
+ * host left at their default come by us first. */
 void pep_hook_signal_guard(void);
 void pep_hook_signal_unguard(void);
 /* Signal n, wherever the host leaves it at its default, asks for a peek; or no more. The handler is
@@ -95,7 +95,7 @@ void pep_hook_signal_peek(int n);
 void pep_hook_signal_unpeek(void);
 /* That signal; 0 when there is none, or the host has an action of its own for it. */
 int pep_hook_signal_of_peek(void);
-/* The host's mask as the host sees it, for a thread that is born with it. */
+/* hook_signal_mask.c: the host's mask as the host sees it, for a thread that is born with it. */
 PEP_SIGNAL_SAFE bool pep_hook_signal_is_blocked_by_host(void);
 PEP_SIGNAL_SAFE void pep_hook_signal_inherit(bool is_blocked);
 /* Our signal blocked in the kernel, around calls that it must not meet. Returns what to give to

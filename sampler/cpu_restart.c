@@ -8,8 +8,8 @@
  *          registers. A signal of CPU time hits a thread that runs, thus at the entry of the call,
  *          before it waits, and nothing is waited for twice. EINTR of the host's own signal is
  *          not touched: standard signals are delivered first, so ours is on top of the host's
- *          handler and shows that handler's first instruction (preload/hook_signal.c keeps our
- *          signal open in it); and once that handler has returned, rcx is another.
+ *          handler and shows that handler's first instruction (preload/hook_signal_action.c keeps
+ *          our signal open in it); and once that handler has returned, rcx is another.
  * Writers: the handler.  [signal]
  * Readers: -
  * Memory:  the stack.
