@@ -1,5 +1,10 @@
 /*
  * /debug/pprof/heap, allocs and temporary, as Go's net/http/pprof answers the first two.
+ *
+ * Model:   delta.h, with rate= for a window and gc= for the whole; notes tell what stands beside
+ * the numbers (heap_notes.h). Writers: the connection's thread.  [normal] Readers: the client.
+ * Memory:  the request's arena.
+ * When full: 503.
  */
 #include <errno.h>
 #include <malloc.h>

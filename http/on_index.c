@@ -1,6 +1,11 @@
 /*
- * /debug/pprof/: what can be asked, from the table of routes. All links are relative, so the page
- * works behind a prefix.
+ * /debug/pprof/: what can be asked, from the table of routes.
+ *
+ * Model:   all links are relative, so the page works behind a prefix.
+ * Writers: the connection's thread.  [normal]
+ * Readers: the client.
+ * Memory:  the request's arena.
+ * When full: a count that memory was refused for is 0.
  */
 #include <string.h>
 

@@ -1,5 +1,11 @@
 /*
  * /debug/pprof/block and /debug/pprof/mutex, as Go's net/http/pprof answers them.
+ *
+ * Model:   delta.h, with rate= for a window.
+ * Writers: the connection's thread.  [normal]
+ * Readers: the client.
+ * Memory:  the request's arena.
+ * When full: 503.
  */
 #include "http/delta.h"
 

@@ -1,5 +1,11 @@
 /*
  * /debug/pprof/mmap: what is mapped outside of malloc, and by whom; asked as the heap is.
+ *
+ * Model:   delta.h, with mapping= as a filter.
+ * Writers: the connection's thread.  [normal]
+ * Readers: the client.
+ * Memory:  the request's arena.
+ * When full: 503.
  */
 #include <string.h>
 

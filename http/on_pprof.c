@@ -1,5 +1,11 @@
 /*
  * /debug/pprof/profile and cmdline, as Go's net/http/pprof answers them; wall and fgprof likewise.
+ *
+ * Model:   one window (window.h) on the clock that the path names.
+ * Writers: the connection's thread.  [normal]
+ * Readers: the client.
+ * Memory:  the request's arena.
+ * When full: 503.
  */
 #include <errno.h>
 #include <fcntl.h>

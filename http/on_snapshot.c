@@ -1,5 +1,11 @@
 /*
  * /heap_snapshot.
+ *
+ * Model:   a 501: nothing takes one.
+ * Writers: the connection's thread.  [normal]
+ * Readers: the client.
+ * Memory:  the request's arena.
+ * When full: -
  */
 #include "http/routes.h"
 

@@ -1,5 +1,12 @@
 /*
  * /debug/pprof/symbol: names for addresses, in the form that every generation of pprof reads.
+ *
+ * Model:   an address a line, with its name where there is one; of a GET from the query, of a POST
+ *          from the body.
+ * Writers: the connection's thread.  [normal]
+ * Readers: the client.
+ * Memory:  the request's arena.
+ * When full: 503.
  */
 #include <string.h>
 
