@@ -10,6 +10,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -109,6 +110,13 @@ static void overlapping_windows_share_the_highest_rate(void **state) {
     assert_int_equal(help_timers() + help_perf_fds(), 0);
 }
 
+/* Whether the kernel, which lowers this where interrupts take long, gives as many signals. */
+static bool has_rate(long hz) {
+    char text[32] = "";
+    return pep_os_read_file("/proc/sys/kernel/perf_event_max_sample_rate", text, sizeof text) > 0 &&
+           strtol(text, NULL, 10) >= 4 * hz;
+}
+
 /* Everything the thread used since begin is charged, nothing more; whatever the engine. */
 static void the_sum_is_the_threads_cpu_time(void **state) {
     (void)state;
@@ -134,7 +142,8 @@ static void the_sum_is_the_threads_cpu_time(void **state) {
                       outer / 1e6);
         /* A period drawn serves for some dozens of samples; what it is off by is made good. */
         assert_in_range(count, charged / 1000000 * 9 / 10, charged / 1000000 * 11 / 10);
-        assert_in_range(samples, i || !has_perf ? 35 : 900, outer / 1000000 * 11 / 10);
+        assert_in_range(samples, i || !has_perf || !has_rate(1000) ? 35 : 900,
+                        outer / 1000000 * 11 / 10);
         help_burn_ms(20); /* disarmed: nothing comes any more */
         assert_int_equal(help_weight() - before, charged);
     }
