@@ -1,13 +1,14 @@
 /*
  * Allocates what it then tells exactly, and waits to be profiled.
  *
- *     heap_truth RATE THREADS MEGABYTES
+ *     heap_truth THREADS MEGABYTES
  *     heap_truth leak MEGABYTES
  *
  * The first prints a line for each of three functions: name, objects and bytes allocated, objects
- * and bytes alive, and the variances of their estimates when one byte in RATE is sampled: a block
- * of s bytes is taken with p = 1 - exp(-s/RATE), and adds s^2 (1-p)/p to that of the bytes.
- * The second leaks blocks of 1 KB in each of four functions. "ready" ends both.
+ * and bytes alive; and one for each size that differs by a sixteenth of an octave: name, objects
+ * and bytes allocated, objects and bytes alive of that size, from which follows how far an estimate
+ * may lie from the truth when one byte in RATE is sampled. The second leaks blocks of 1 KB in each
+ * of four functions. "ready" ends both.
  */
 #include <math.h>
 #include <pthread.h>
@@ -20,13 +21,14 @@
 #define CLASSES 3
 #define THREADS_MAX 64
 #define MAILBOX 1024
+#define SIZES (27 * 16) /* of sixteenths of an octave */
 
 struct sums {
-    double objects, bytes, objects_variance, bytes_variance;
+    double objects, bytes;
 };
 
 struct truth {
-    struct sums allocated, live;
+    struct sums allocated[SIZES], live[SIZES];
 };
 
 struct worker {
@@ -35,7 +37,6 @@ struct worker {
     struct truth truth[CLASSES];
 };
 
-static double rate;
 static struct worker workers[THREADS_MAX];
 static void *mailbox[MAILBOX];
 static struct {
@@ -68,11 +69,9 @@ static double uniform(struct worker *w) {
 }
 
 static void count(struct sums *to, double size) {
-    double p = -expm1(-size / rate);
-    to->objects += 1;
-    to->bytes += size;
-    to->objects_variance += (1 - p) / p;
-    to->bytes_variance += size * size * (1 - p) / p;
+    int index = (int)(log2(size) * 16);
+    to[index].objects += 1;
+    to[index].bytes += size;
 }
 
 static void fill(struct worker *w, int class) {
@@ -84,10 +83,10 @@ static void fill(struct worker *w, int class) {
         size = size > left && class == CLASSES - 1 ? left + 1 : size;
         size = floor(size);
         void *block = ways[class]((size_t)size);
-        count(&w->truth[class].allocated, size);
+        count(w->truth[class].allocated, size);
         left -= size;
         if (uniform(w) < 0.25) {
-            count(&w->truth[class].live, size);
+            count(w->truth[class].live, size);
             continue;
         }
         void *other =
@@ -105,21 +104,29 @@ static void *work(void *argument) {
 static void add(struct sums *to, const struct sums *from) {
     to->objects += from->objects;
     to->bytes += from->bytes;
-    to->objects_variance += from->objects_variance;
-    to->bytes_variance += from->bytes_variance;
+}
+
+static void tell_sums(const char *kind, int class, const struct sums *allocated,
+                      const struct sums *live) {
+    printf("%s %s %.0f %.0f %.0f %.0f\n", kind, classes[class].name, allocated->objects,
+           allocated->bytes, live->objects, live->bytes);
 }
 
 static void tell(int threads) {
     for (int class = 0; class < CLASSES; class ++) {
-        struct truth sum = {0};
-        for (int i = 0; i < threads; i++) {
-            add(&sum.allocated, &workers[i].truth[class].allocated);
-            add(&sum.live, &workers[i].truth[class].live);
+        struct sums allocated = {0}, live = {0};
+        for (int size = 0; size < SIZES; size++) {
+            struct sums allocated_here = {0}, live_here = {0};
+            for (int i = 0; i < threads; i++) {
+                add(&allocated_here, &workers[i].truth[class].allocated[size]);
+                add(&live_here, &workers[i].truth[class].live[size]);
+            }
+            if (allocated_here.objects > 0)
+                tell_sums("size", class, &allocated_here, &live_here);
+            add(&allocated, &allocated_here);
+            add(&live, &live_here);
         }
-        printf("%s %.0f %.0f %.0f %.0f %.6g %.6g %.6g %.6g\n", classes[class].name,
-               sum.allocated.objects, sum.allocated.bytes, sum.live.objects, sum.live.bytes,
-               sum.allocated.objects_variance, sum.allocated.bytes_variance,
-               sum.live.objects_variance, sum.live.bytes_variance);
+        tell_sums("sum", class, &allocated, &live);
     }
 }
 
@@ -132,17 +139,16 @@ static void leak(int megabytes) {
 
 int main(int arguments_count, char **arguments) {
     setvbuf(stdout, NULL, _IOLBF, 0);
-    if (arguments_count == 3) {
+    if (arguments_count == 3 && strcmp(arguments[1], "leak") == 0) {
         leak(atoi(arguments[2]));
-    } else if (arguments_count == 4) {
-        int threads = atoi(arguments[2]);
-        rate = atof(arguments[1]);
+    } else if (arguments_count == 3) {
+        int threads = atoi(arguments[1]);
         /* Surely sampled: while the first sample makes the tables, other threads' have no stack. */
         free(large(64 << 20));
-        count(&workers[0].truth[CLASSES - 1].allocated, 64 << 20);
+        count(workers[0].truth[CLASSES - 1].allocated, 64 << 20);
         for (int i = 0; i < threads && i < THREADS_MAX; i++) {
             workers[i].random = (uint64_t)(i + 1) * 0x9e3779b97f4a7c15u;
-            workers[i].bytes = strtoull(arguments[3], NULL, 10) * 1000000 / (uint64_t)threads;
+            workers[i].bytes = strtoull(arguments[2], NULL, 10) * 1000000 / (uint64_t)threads;
             pthread_create(&workers[i].thread, NULL, work, &workers[i]);
         }
         for (int i = 0; i < threads; i++)
