@@ -29,10 +29,10 @@ started=
 
 cleanup() {
     for pid in $started; do
-        kill "$pid" 2>/dev/null
+        ! is_ours "$pid" || kill "$pid" 2>/dev/null
     done
     for pid in $started; do
-        within 3 is_gone "$pid" || kill -KILL "$pid" 2>/dev/null
+        within 3 is_not_ours "$pid" || kill -KILL "$pid" 2>/dev/null
         wait "$pid" 2>/dev/null
     done
     rm -rf "$TMP"
@@ -146,6 +146,33 @@ is_gone() {
     return 1
 }
 
+# is_ours PID: a process of that number runs in this script's session. Numbers of those that have
+# ended are given to others soon.
+is_ours() {
+    ! is_gone "$1" && [ "$(session_of "$1")" = "$(session_of $$)" ]
+}
+
+is_not_ours() {
+    ! is_ours "$1"
+}
+
+session_of() {
+    sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d ' ' -f 4
+}
+
+# all_sleep [CALL]: every thread of the host's own is asleep in a system call, or in that one (its
+# number). Where these cannot be seen: asleep.
+all_sleep() {
+    if cat "/proc/$HOST_PID/syscall" >/dev/null 2>&1; then
+        awake=$(grep -L "^${1:-[0-9]}" "/proc/$HOST_PID/task"/*/syscall 2>/dev/null)
+    else
+        awake=$(grep -L ') [SD] ' "/proc/$HOST_PID/task"/*/stat 2>/dev/null)
+    fi
+    ! for file in $awake; do
+        cat "${file%/*}/comm" 2>/dev/null
+    done | grep -qv '^profep'
+}
+
 answers() {
     curl -s -o /dev/null --max-time 5 "$1"
 }
@@ -200,7 +227,7 @@ host_stop() {
 
 # url_of PID [SECONDS]: the address from the run file, once it answers.
 url_of() {
-    within "${2:-30}" has_url_or_is_gone "$1" && has_url "$1" && target_of "$1"
+    within "${2:-60}" has_url_or_is_gone "$1" && has_url "$1" && target_of "$1"
 }
 
 has_url() {

@@ -2,6 +2,7 @@
  * A small plain HTTP server with everything wrong that a person at 3 in the morning looks for.
  *
  * usage: exercise [PORT]   (or PORT in the environment; 8080; 0 takes a free one and prints it)
+ * DISK_MS in the environment: how slow the disk is that the journal is pretended to be on (2).
  *
  * Model:   one thread accepts, WORKERS threads answer. GET /data?n=N makes N orders, prices and
  *          sorts them, and notes the best in a journal under one lock. GET /leak?on=1 makes every
@@ -59,6 +60,8 @@ struct keepsake {
     struct keepsake *next;
     char text[];
 };
+
+static struct timespec slow_disk = {.tv_nsec = 2000000};
 
 static int is_leaking;
 static size_t leaked_bytes;
@@ -134,7 +137,6 @@ NOINLINE static void free_orders(struct order *orders, size_t count) {
 /* The contended lock: the disk is pretended to be slow, and everybody waits for it. Returns the
  * number of the line. */
 NOINLINE static unsigned write_journal(const char *line) {
-    static const struct timespec slow_disk = {.tv_nsec = 2000000};
     pthread_mutex_lock(&journal.lock);
     unsigned number = journal.written++;
     char **place = &journal.lines[number % JOURNAL_LINES];
@@ -328,6 +330,9 @@ static int listen_on(unsigned port) {
 
 int main(int count, char **arguments) {
     const char *port = count > 1 ? arguments[1] : getenv("PORT");
+    const char *disk_ms = getenv("DISK_MS");
+    if (disk_ms)
+        slow_disk.tv_nsec = atoi(disk_ms) % 1000 * 1000000l;
     int listener = listen_on(port ? (unsigned)atoi(port) : 8080);
     for (size_t i = 0; i < WORKERS; i++) {
         pthread_t thread;
