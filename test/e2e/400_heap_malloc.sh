@@ -2,7 +2,7 @@
 # The malloc family is the real one: what a long run of random operations gives, and what it says
 # of impossible ones, is the same bare and watched, whichever allocator stands behind or before.
 # MALLOC_DIFF_OPERATIONS: how many in all (10^7).
-# timeout 600
+# timeout 1200
 # shellcheck source=test/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
 

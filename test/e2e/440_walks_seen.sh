@@ -1,5 +1,6 @@
 #!/bin/sh
 # A CPU sample that hits our own walk of an allocation's stack is charged to who allocated.
+# timeout 600
 # shellcheck source=test/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
 needs gcc curl

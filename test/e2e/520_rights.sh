@@ -1,5 +1,6 @@
 #!/bin/sh
 # Threads that change their own rights, and filters that kill: status and output are the bare ones.
+# timeout 600
 # shellcheck source=test/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
 needs gcc curl jq /usr/bin/python3
@@ -25,18 +26,14 @@ cat >"$TMP/filtered.c" <<'C'
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 #define ALLOW(nr) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (nr), 0, 1), \
     BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
-/* filtered prctl|seccomp|strict _exit|return: writes and ends; any other call kills. Runs for
- * 300 ms first and after. */
+/* filtered prctl|seccomp|strict _exit|return: writes and ends; any other call kills. Works
+ * for a third of a second or so first and after, on whatever processor there is. */
 static void burn(void) {
-    struct timespec start, now;
-    clock_gettime(CLOCK_MONOTONIC, &start);
-    do
-        clock_gettime(CLOCK_MONOTONIC, &now);
-    while ((now.tv_sec - start.tv_sec) * 1000 + (now.tv_nsec - start.tv_nsec) / 1000000 < 300);
+    for (volatile long i = 0; i < 200000000; i++)
+        continue;
 }
 static void __attribute__((noinline)) burn_after_refusal(void) {
     burn();
@@ -66,7 +63,7 @@ int main(int count, char **arguments) {
         syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program);
     else
         prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT, 0, 0, 0);
-    if (strcmp(arguments[1], "strict") != 0) /* its time stamp counter faults */
+    if (strcmp(arguments[1], "strict") != 0)
         burn();
     if (write(1, "filtered\n", 9) != 9)
         return 1;
@@ -105,18 +102,19 @@ same "another user with a right" setpriv --reuid 65534 --regid 65534 --clear-gro
 
 # A program that gives up its user after it was served as the old one is served as the new one.
 mkfifo "$TMP/go"
-host sh -c "exec /usr/bin/python3 -c 'import os, sys, time
+host /usr/bin/python3 -c 'import os, sys, time
 open(sys.argv[1]).read()
 os.setuid(65534)
-time.sleep(60)' '$TMP/go'"
+time.sleep(600)' "$TMP/go"
 is "served as root" "$(curl -s "$URL/healthz")" ok
+new_file=/tmp/profep-65534/$HOST_PID.json
+rm -f "$new_file" # of one of that number before
 : >"$TMP/go"
 is_nobody() {
     grep -q '^Uid:.65534' "/proc/$HOST_PID/status"
 }
-new_file=/tmp/profep-65534/$HOST_PID.json
-check "it became another user" within 5 is_nobody
-check "and published itself as that" within 10 test -s "$new_file"
+check "it became another user" within 60 is_nobody
+check "and published itself as that" within 60 test -s "$new_file"
 is "and is served as that" \
     "$(curl -s "http://$(jq -er '.[0].targets[0]' "$new_file")/debug/pprof/cmdline" |
         tr '\0' '\n' | head -n 1)" /usr/bin/python3

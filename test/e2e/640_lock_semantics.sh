@@ -1,6 +1,6 @@
 #!/bin/sh
 # Locks do with us what they do without: every kind, every result, every errno, every way out.
-# timeout 240
+# timeout 900
 # shellcheck source=test/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
 needs gcc g++ readelf nm
@@ -9,12 +9,12 @@ needs gcc g++ readelf nm
 same_as_bare() {
     what=$1
     shift
-    timeout 60 "$@" >"$TMP/bare.txt" 2>&1
+    timeout 300 "$@" >"$TMP/bare.txt" 2>&1
     echo "status $?" >>"$TMP/bare.txt"
     for setting in PROFEP_LOCK_RATE=1 PROFEP_LOCK_RATE=10000 PROFEP_LOCK_RATE=0 \
         "PROFEP_LOCK_RATE=1 PROFEP_HZ=1000 PROFEP_OUTPUT=$TMP/out.pb.gz"; do
         # shellcheck disable=SC2086 # several settings
-        preloaded $setting timeout 60 "$@" >"$TMP/ours.txt" 2>&1
+        preloaded $setting timeout 300 "$@" >"$TMP/ours.txt" 2>&1
         echo "status $?" >>"$TMP/ours.txt"
         check "$what, ${setting%%" PROFEP_OUTPUT"*}" diff "$TMP/bare.txt" "$TMP/ours.txt"
     done
@@ -23,7 +23,7 @@ same_as_bare() {
 same_as_bare "mutexes: all kinds, protocols, robust or not, shared or not" "$PROGS/lock_mutexes"
 same_as_bare "other locks, joins and futexes" "$PROGS/lock_others"
 same_as_bare "cancellation, siglongjmp, fork, mutexes freed at once" "$PROGS/lock_ways_out"
-preloaded PROFEP_LOCK_RATE=1 timeout 120 "$PROGS/lock_ways_out" 1000 >"$TMP/ours.txt" 2>&1
+preloaded PROFEP_LOCK_RATE=1 timeout 300 "$PROGS/lock_ways_out" 1000 >"$TMP/ours.txt" 2>&1
 is "a thousand jumps out of each wait: the status" "$?" 0
 is "a thousand jumps out of each wait" "$(grep 'jumps = ' "$TMP/ours.txt" | grep -c ' = 1000$')" 10
 [ "$(grep -c 'jumps = 1000' "$TMP/ours.txt")" = 10 ] || note "$(cat "$TMP/ours.txt")"
@@ -84,8 +84,9 @@ gcc -O1 -o "$TMP/cond_new" "$TMP/cond.c" -lpthread
 gcc -O1 -DOLD -o "$TMP/cond_old" "$TMP/cond.c" -lpthread
 same_as_bare "condition variables" "$TMP/cond_new"
 same_as_bare "condition variables of GLIBC_2.2.5" "$TMP/cond_old"
+# At once, before there are threads: lines of two would come mixed.
 bindings() {
-    preloaded LD_DEBUG=bindings "$1" 2>&1 | sed -n \
+    preloaded LD_BIND_NOW=1 LD_DEBUG=bindings "$1" 2>&1 | sed -n \
         "s|.*binding file $1 .* to \([^ ]*\) .*symbol .pthread_cond_wait' \(.*\)|\1 \2|p"
 }
 is "the new ones are bound to us" "$(bindings "$TMP/cond_new")" "$SO [GLIBC_2.3.2]"
@@ -228,7 +229,7 @@ for order in "$TMP/early.so:$SO" "$SO:$TMP/early.so" "$TMP/seeker.so:$SO:$TMP/ea
     "$SO:$TMP/seeker.so:$TMP/early.so"; do
     for now in '' 1; do
         is "locks in constructors, LD_BIND_NOW=$now, $(echo "$order" | sed 's|[^:]*/||g')" \
-            "$(timeout 20 env LD_BIND_NOW=$now LD_PRELOAD="$order" PROFEP_LISTEN=127.0.0.1:0 \
+            "$(timeout 120 env LD_BIND_NOW=$now LD_PRELOAD="$order" PROFEP_LISTEN=127.0.0.1:0 \
                 PROFEP_RUNDIR="$RUNDIR" "$TMP/cond_new" 2>&1)" \
             "$(LD_PRELOAD="$TMP/early.so" "$TMP/cond_new" 2>&1)"
     done

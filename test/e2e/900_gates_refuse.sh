@@ -1,5 +1,5 @@
 #!/bin/sh
-# timeout 180
+# timeout 1200
 # Every gate of `make lint` says no to what it is there for.
 . "$(dirname "$0")/lib.sh"
 needs gcc clang-format shellcheck

@@ -1,5 +1,6 @@
 #!/bin/sh
 # The runner counts what was promised, run, failed and skipped, and never calls a death a success.
+# timeout 600
 . "$(dirname "$0")/lib.sh"
 needs python3
 
@@ -43,9 +44,9 @@ printf 'echo "1..0 # SKIP x"; exit 77' | file 001_a.sh
 counts "a skip by plan" 0 "0 passed, 0 failed, 1 skipped"
 printf 'exit 3' | file 001_a.sh
 counts "a status alone" 1 "0 passed, 1 failed"
-printf '# timeout 1\necho ok 1; sleep 30 & echo $! >pid; wait' | file 001_a.sh
+printf '# timeout 5\necho ok 1; sleep 30 & echo $! >pid; wait' | file 001_a.sh
 counts "too slow" 1 "1 passed, 1 failed"
-check "and what it started is ended" within 3 is_gone "$(cat pid)"
+check "and what it started is ended" within 30 is_gone "$(cat pid)"
 printf 'echo 1..1; [ "$COLOR" = blue ] && echo ok 1' | file 001_a.sh
 echo 'COLOR=blue' >test/e2e/001_a.env
 counts "an environment beside it" 0 "1 passed, 0 failed"

@@ -1,6 +1,7 @@
 #!/bin/sh
 # `make install` gives a command that works from where it was put; `make uninstall` takes all of it
 # back.
+# timeout 600
 . "$(dirname "$0")/lib.sh"
 needs make curl jq
 
@@ -14,7 +15,7 @@ check "the library" cmp "$SO" "$at/usr/lib/libprofep.so"
 check "the command" test -x "$at/usr/bin/profep-run"
 check "the library is readable by all" test "$(stat -c %a "$at/usr/lib/libprofep.so")" = 644
 
-PROFEP_RUNDIR=$RUNDIR "$at/usr/bin/profep-run" -l 127.0.0.1:0 sleep 60 2>"$TMP/said" &
+PROFEP_RUNDIR=$RUNDIR "$at/usr/bin/profep-run" -l 127.0.0.1:0 sleep 600 2>"$TMP/said" &
 pid=$!
 started="$started $pid"
 if URL=$(url_of "$pid"); then
@@ -25,7 +26,7 @@ else
 fi
 is "with the installed library" \
     "$(grep -c "$at/usr/lib/libprofep.so" "/proc/$pid/maps" | sed 's/^[1-9].*/mapped/')" mapped
-check "and says where" within 10 grep -q "$URL" "$TMP/said"
+check "and says where" within 60 grep -q "$URL" "$TMP/said"
 
 is "profep finds it" "$(PROFEP_RUNDIR=$RUNDIR "$at/usr/bin/profep" url sleep)" "$URL"
 matches "its doctor is there, too" "$(PROFEP_RUNDIR=$RUNDIR "$at/usr/bin/profep" doctor "$pid")" "^ok .*$URL"

@@ -11,6 +11,7 @@
  * When full: -
  */
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <malloc.h>
 #include <poll.h>
 #include <pthread.h>
@@ -49,17 +50,39 @@ static void nap(long ms) {
     nanosleep(&time, NULL);
 }
 
+/* The number at the beginning of proc(5)'s syscall: the call in which a thread sleeps. In handlers,
+ * too. */
+static int is_in(int tid, int call) {
+    char path[64], text[32] = "";
+    char digits[12], *at = digits + sizeof digits;
+    *--at = '\0';
+    for (; tid != 0; tid /= 10)
+        *--at = (char)('0' + tid % 10);
+    stpcpy(stpcpy(stpcpy(path, "/proc/self/task/"), at), "/syscall");
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t count = fd >= 0 ? read(fd, text, sizeof text - 1) : 0;
+    if (fd >= 0)
+        close(fd);
+    return count > 0 && text[0] >= '0' && text[0] <= '9' && atoi(text) == call;
+}
+
+static void wait_until_in(const volatile int *tid, int call) {
+    while (*tid == 0 || !is_in(*tid, call))
+        nap(1);
+}
+
 /* -- malloc --------------------------------------------------------------------------------- */
 
 static volatile int is_stuck;
+static volatile int probe_tid;
 
-/* Inside malloc or not: whoever allocates next finds out. If it comes back, nobody held the lock.
- */
+/* Inside malloc or not: whoever allocates next finds out. If it comes back, nobody held the lock;
+ * if it sleeps until somebody wakes it, somebody does. */
 static void on_signal(int sig) {
     int before = probes;
     (void)sig;
-    for (int i = 0; i < 40; i++) {
-        nap(5);
+    while (!is_in(probe_tid, SYS_futex)) {
+        nap(1);
         if (probes - before > 1)
             return;
     }
@@ -80,6 +103,7 @@ static void *allocate(void *unused) {
 
 static void *probe(void *unused) {
     name("probes");
+    probe_tid = (int)syscall(SYS_gettid);
     for (;;) {
         void *block = malloc(5000);
         free(block);
@@ -95,6 +119,8 @@ static void stick_in_malloc(void) {
     signal(SIGUSR1, on_signal);
     pthread_create(&thread, NULL, allocate, NULL);
     start(probe, NULL);
+    while (probe_tid == 0)
+        nap(1);
     for (int i = 0; !is_stuck; i++) {
         nap(3 + i % 7);
         pthread_kill(thread, SIGUSR1);
@@ -118,9 +144,12 @@ static void mask_all(void) {
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, sizeof all);
 }
 
+static volatile int tids[4], threads;
+
 static void *wait_masked(void *unused) {
     name("waits");
     mask_all();
+    tids[__atomic_fetch_add(&threads, 1, __ATOMIC_RELAXED)] = (int)syscall(SYS_gettid);
     for (;;)
         nap(100000000);
     return unused;
@@ -163,6 +192,7 @@ static void *switch_stacks(void *function) {
 
 static void *wait_on_other_stack(void *unused) {
     name("switched");
+    tids[0] = (int)syscall(SYS_gettid);
     getcontext(&inside);
     inside.uc_stack.ss_sp = stack;
     inside.uc_stack.ss_size = sizeof stack;
@@ -208,17 +238,21 @@ int main(int argc, char **argv) {
     } else if (strcmp(what, "loader") == 0 && argc > 2) {
         library = argv[2];
         start(load, NULL);
-        nap(200);
     } else if (strcmp(what, "masked") == 0) {
         for (int i = 0; i < 4; i++)
             start(wait_masked, NULL);
         start(spin_masked, NULL);
         mask_all();
-        nap(100);
+        for (int i = 0; i < 4; i++)
+            wait_until_in(&tids[i], SYS_clock_nanosleep);
+        while (count == 0)
+            nap(1);
     } else if (strcmp(what, "coroutine") == 0) {
         start(wait_on_other_stack, NULL);
         start(switch_stacks, (void *)spin_in_coroutine);
-        nap(100);
+        wait_until_in(&tids[0], SYS_pause);
+        while (count == 0)
+            nap(1);
     } else if (strcmp(what, "nobody") == 0) {
         if (setgid(65534) != 0 || setuid(65534) != 0)
             return 1;

@@ -312,8 +312,12 @@ static void destroy(void) {
 }
 
 int main(int count, char **arguments) {
+    sigset_t all, old;
     late = from_now(CLOCK_REALTIME, 3600000);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old); /* whoever jumps has to be the main thread */
     pthread_create(&sleeper, NULL, sleep_for_ever, NULL);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
     pthread_mutex_lock(&held);
     mtx_init(&mtx_held, mtx_plain);
     mtx_init(&mtx, mtx_plain);

@@ -3,9 +3,9 @@
  *
  * own: a handler; ignore; wait: sigwait(3) in a thread, blocked in all; ask: what sigaction(2) and
  * signal(2) say, then a handler, then the default again; raise: sends it to itself; child: a child
- * that is sent it by its parent; spin: two threads compute; block: one waits for a mutex, one in
- * poll(2), for 2 s, whose result is told; masked: blocked in the only thread. Says "ready" when it
- * is; ends by itself after so many seconds (20).
+ * that is sent it by its parent, which then ends; spin: two threads compute; block: one waits for a
+ * mutex, one in poll(2), for 6 s, whose result is told; masked: blocked in the only thread. Says
+ * "ready" when it is; ends by itself after so many seconds (20).
  */
 #include <errno.h>
 #include <poll.h>
@@ -76,10 +76,23 @@ static void send_to_child(void) {
     printf("the child ended by %d\n", WIFSIGNALED(status) ? WTERMSIG(status) : 0);
 }
 
-static void *compute(void *unused) {
+static volatile int is_main_there;
+
+/* By the one that is not the main thread, when both compute. */
+static void say_ready(void) {
+    while (!is_main_there)
+        continue;
+    puts("ready");
+}
+
+static void *compute(void *is_main) {
+    if (is_main)
+        is_main_there = 1;
+    else
+        say_ready();
     for (volatile unsigned long sum = 0;; sum++)
         continue;
-    return unused;
+    return is_main;
 }
 
 static void *want_mutex(void *unused) {
@@ -88,7 +101,7 @@ static void *want_mutex(void *unused) {
 }
 
 static void *poll_for_long(void *unused) {
-    int result = poll(NULL, 0, 2000);
+    int result = poll(NULL, 0, 6000);
     printf("poll gave %d %s\n", result, result < 0 ? strerror(errno) : "");
     rest();
     return unused;
@@ -119,15 +132,16 @@ int main(int count, char **words) {
         raise(SIGUSR1);
     } else if (strcmp(mode, "child") == 0) {
         send_to_child();
+        return 0;
     } else if (strcmp(mode, "block") == 0) {
         pthread_mutex_lock(&held);
         start(want_mutex);
         start(poll_for_long);
-    } else {
+    } else if (strcmp(mode, "spin") == 0) {
         start(compute);
     }
-    puts("ready");
     if (strcmp(mode, "spin") == 0)
-        compute(NULL);
+        compute(&mode);
+    puts("ready");
     rest();
 }
