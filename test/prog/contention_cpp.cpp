@@ -1,5 +1,5 @@
-// As contention.c with 10 rounds of 400 ms, with what C++ offers: "std_mutex", "std_shared_mutex", "std_condition" and
-// "std_timed", a condition with a limit that is not reached.
+// As contention.c with 10 rounds of 400 ms, with what C++ offers: "std_mutex", "std_shared_mutex",
+// "std_condition" and "std_timed", a condition with a limit that is not reached.
 #include <unistd.h>
 
 #include <algorithm>
