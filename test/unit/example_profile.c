@@ -79,24 +79,22 @@ static int lookup(struct pep_symbolizer *symbolizer, const struct pep_profile *p
 
 struct pep_symbolizer example_symbolizer = {.lookup = lookup};
 
-#define STACK(...) \
-    .pcs = (const uintptr_t[]){__VA_ARGS__}, \
-    .pc_count = sizeof((const uintptr_t[]){__VA_ARGS__}) / sizeof(uintptr_t)
-
 static struct pep_sample samples[] = {
-    {STACK(LIBC + 0x100, PROGRAM + 0x20, PROGRAM + 0x10), .tid = 4711, .thread = "example",
+    {EXAMPLE_STACK(LIBC + 0x100, PROGRAM + 0x20, PROGRAM + 0x10), .tid = 4711, .thread = "example",
      .values = {5, 50000000}},
-    {STACK(PROGRAM + 0x30, PROGRAM + 0x34, PROGRAM + 0x34, PROGRAM + 0x10), .tid = 4711,
+    {EXAMPLE_STACK(PROGRAM + 0x30, PROGRAM + 0x34, PROGRAM + 0x34, PROGRAM + 0x10), .tid = 4711,
      .thread = "example", .values = {4, 40000000}},
-    {STACK(PROGRAM + 0x40, PROGRAM + 0x10), .tid = 4712, .thread = "wo;rk\ner",
+    {EXAMPLE_STACK(PROGRAM + 0x40, PROGRAM + 0x10), .tid = 4712, .thread = "wo;rk\ner",
      .values = {2, 20000000}},
-    {STACK(NAMELESS + 0x123, LIBC + 0x200, PEP_PC_TRUNCATED), .tid = 4712, .thread = "wo;rk\ner",
+    {EXAMPLE_STACK(NAMELESS + 0x123, LIBC + 0x200, PEP_PC_TRUNCATED), .tid = 4712,
+     .thread = "wo;rk\ner", .values = {1, 10000000}},
+    {EXAMPLE_STACK(OWN + 0x10, PROGRAM + 0x10), .tid = 4711, .thread = "example",
      .values = {1, 10000000}},
-    {STACK(OWN + 0x10, PROGRAM + 0x10), .tid = 4711, .thread = "example", .values = {1, 10000000}},
-    {STACK(JIT + 0x10, PROGRAM + 0x10), .tid = 4711, .thread = "example", .values = {1, 10000000}},
-    {STACK(PEP_PC_UNKNOWN), .values = {1, 10000000}},
-    {STACK(PROGRAM + 0x10), .tid = 4711, .thread = "example", .values = {0, 0}},
-    {STACK(PROGRAM + 0x10), .tid = 4711, .thread = "example", .values = {-1, -10000000}},
+    {EXAMPLE_STACK(JIT + 0x10, PROGRAM + 0x10), .tid = 4711, .thread = "example",
+     .values = {1, 10000000}},
+    {EXAMPLE_STACK(PEP_PC_UNKNOWN), .values = {1, 10000000}},
+    {EXAMPLE_STACK(PROGRAM + 0x10), .tid = 4711, .thread = "example", .values = {0, 0}},
+    {EXAMPLE_STACK(PROGRAM + 0x10), .tid = 4711, .thread = "example", .values = {-1, -10000000}},
 };
 
 static const char *comments[] = {
@@ -184,4 +182,41 @@ int example_run(const char *command, char *output, size_t size) {
         continue;
     int status = pclose(pipe);
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+void example_no_memory(example_encoder encode, const struct pep_profile *profile) {
+    int refused = 0;
+    for (size_t limit = 1; limit < (1u << 20); limit += 16384) {
+        struct pep_arena arena, output;
+        struct pep_buffer_writer buffer;
+        pep_arena_init(&arena, limit);
+        pep_arena_init(&output, 0);
+        pep_buffer_writer_init(&buffer, &output);
+        struct pep_encode_job job = {.profile = profile,
+                                     .symbolizer = &example_symbolizer,
+                                     .writer = &buffer.writer,
+                                     .arena = &arena,
+                                     .title = ""};
+        encode(&job);
+        assert_true(buffer.writer.error == 0 || buffer.writer.error == -ENOMEM);
+        refused += buffer.writer.error != 0;
+        pep_arena_drop(&output);
+        pep_arena_drop(&arena);
+    }
+    assert_true(refused > 0);
+}
+
+const char *example_read_by(const char *reader, const char *arguments,
+                            const struct pep_buffer_writer *bytes, struct pep_arena *arena) {
+    static char output[16384];
+    if (example_run(pep_arena_printf(arena, "command -v %s", reader), output, sizeof(output)) != 0)
+        return NULL;
+    const char *path = example_file(bytes, false, arena);
+    int status = example_run(pep_arena_printf(arena, "%s %s %s 2>&1", reader, arguments, path),
+                             output, sizeof(output));
+    unlink(path);
+    if (status != 0)
+        print_error("%s\n", output);
+    assert_int_equal(status, 0);
+    return output;
 }

@@ -6,35 +6,24 @@
 #include <stddef.h>
 
 #include <cmocka.h>
-#include <errno.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "test/unit/example_profile.h"
 
-#define MAIN 0x400010u
-#define WORK 0x400020u
-#define RECURSE 0x400030u
-#define HOSTILE 0x400040u
-#define MEMCPY 0x7f0000000100u
-#define OWN 0x7f2000000010u
-
-#define STACK(...) \
-    .pcs = (const uintptr_t[]){__VA_ARGS__}, \
-    .pc_count = sizeof((const uintptr_t[]){__VA_ARGS__}) / sizeof(uintptr_t)
-
 /* contentions, delay. */
 static struct pep_sample samples[] = {
-    {STACK(RECURSE, MAIN), .tid = 4711, .thread = "exa\"mple", .state = "mutex", .values = {2, 40}},
-    {STACK(MEMCPY, WORK, MAIN), .tid = 4711, .values = {7, 2000000000}},
-    {STACK(OWN, HOSTILE, MAIN), .tid = 4712, .state = "rwlock", .values = {9, 40}},
-    {STACK(PEP_PC_TABLE_FULL), .values = {1, 5000}},
-    {STACK(OWN), .values = {1, 30}},
-    {STACK(MAIN), .values = {0, 0}},
-    {STACK(MAIN), .values = {0, 66}},  /* and divide by the count */
-    {STACK(MAIN), .values = {1, -77}}, /* readers know no sign */
-    {STACK(MAIN), .values = {3, 0}},
+    {EXAMPLE_STACK(EXAMPLE_RECURSE_PC, EXAMPLE_MAIN_PC), .tid = 4711, .thread = "exa\"mple",
+     .state = "mutex", .values = {2, 40}},
+    {EXAMPLE_STACK(EXAMPLE_MEMCPY_PC, EXAMPLE_WORK_PC, EXAMPLE_MAIN_PC), .tid = 4711,
+     .values = {7, 2000000000}},
+    {EXAMPLE_STACK(EXAMPLE_OWN_PC, EXAMPLE_HOSTILE_PC, EXAMPLE_MAIN_PC), .tid = 4712,
+     .state = "rwlock", .values = {9, 40}},
+    {EXAMPLE_STACK(PEP_PC_TABLE_FULL), .values = {1, 5000}},
+    {EXAMPLE_STACK(EXAMPLE_OWN_PC), .values = {1, 30}},
+    {EXAMPLE_STACK(EXAMPLE_MAIN_PC), .values = {0, 0}},
+    {EXAMPLE_STACK(EXAMPLE_MAIN_PC), .values = {0, 66}},  /* and divide by the count */
+    {EXAMPLE_STACK(EXAMPLE_MAIN_PC), .values = {1, -77}}, /* readers know no sign */
+    {EXAMPLE_STACK(EXAMPLE_MAIN_PC), .values = {3, 0}},
 };
 
 static const char *comments[] = {"waits of 1 ns\n1 2 @ 0x5"};
@@ -114,43 +103,14 @@ static void test_order(void **state) {
 static void test_no_memory(void **state) {
     (void)state;
     struct pep_profile profile = make("block");
-    int refused = 0;
-    for (size_t limit = 1; limit < (1u << 20); limit += 16384) {
-        struct pep_arena output;
-        struct pep_buffer_writer buffer;
-        pep_arena_init(&arena, limit);
-        pep_arena_init(&output, 0);
-        pep_buffer_writer_init(&buffer, &output);
-        struct pep_encode_job job = {.profile = &profile,
-                                     .symbolizer = &example_symbolizer,
-                                     .writer = &buffer.writer,
-                                     .arena = &arena,
-                                     .title = ""};
-        pep_encode_contention(&job);
-        assert_true(buffer.writer.error == 0 || buffer.writer.error == -ENOMEM);
-        refused += buffer.writer.error != 0;
-        pep_arena_drop(&output);
-        pep_arena_drop(&arena);
-    }
-    assert_true(refused > 0);
-    pep_arena_init(&arena, 0);
+    example_no_memory(pep_encode_contention, &profile);
 }
 
 /* The output of a reader on the example, or NULL where the reader is not installed. */
 static const char *read_by(const char *reader, const char *arguments, const char *kind) {
-    static char output[16384];
     struct pep_profile profile = make(kind);
     struct pep_buffer_writer found = example_encode(pep_encode_contention, &profile, &arena);
-    if (example_run(pep_arena_printf(&arena, "command -v %s", reader), output, sizeof(output)) != 0)
-        return NULL;
-    const char *path = example_file(&found, false, &arena);
-    int status = example_run(pep_arena_printf(&arena, "%s %s %s 2>&1", reader, arguments, path),
-                             output, sizeof(output));
-    unlink(path);
-    if (status != 0)
-        print_error("%s\n", output);
-    assert_int_equal(status, 0);
-    return output;
+    return example_read_by(reader, arguments, &found, &arena);
 }
 
 static void test_go_reads_it(void **state) {

@@ -6,33 +6,23 @@
 #include <stddef.h>
 
 #include <cmocka.h>
-#include <errno.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "test/unit/example_profile.h"
 
-#define MAIN 0x400010u
-#define WORK 0x400020u
-#define RECURSE 0x400030u
-#define HOSTILE 0x400040u
-#define MEMCPY 0x7f0000000100u
-#define OWN 0x7f2000000010u
-
-#define STACK(...) \
-    .pcs = (const uintptr_t[]){__VA_ARGS__}, \
-    .pc_count = sizeof((const uintptr_t[]){__VA_ARGS__}) / sizeof(uintptr_t)
-
 /* alloc_objects, alloc_space, inuse_objects, inuse_space. */
 static struct pep_sample samples[] = {
-    {STACK(RECURSE, MAIN), .tid = 4711, .thread = "exa\"mple", .values = {3, 12288, 1, 4096}},
-    {STACK(MEMCPY, WORK, MAIN), .values = {10, 10485760, 10, 10485760}},
-    {STACK(OWN, HOSTILE, MAIN), .tid = 4712, .values = {2, 200, 0, 0}},
-    {STACK(PEP_PC_TABLE_FULL), .values = {1, 64, 1, 64}},
-    {STACK(OWN), .values = {1, 32, 0, 0}},
-    {STACK(MAIN), .values = {0, 0, 0, 0}},
-    {STACK(MAIN), .values = {0, 77, 0, 5}}, /* bytes of no object: readers refuse it */
+    {EXAMPLE_STACK(EXAMPLE_RECURSE_PC, EXAMPLE_MAIN_PC), .tid = 4711, .thread = "exa\"mple",
+     .values = {3, 12288, 1, 4096}},
+    {EXAMPLE_STACK(EXAMPLE_MEMCPY_PC, EXAMPLE_WORK_PC, EXAMPLE_MAIN_PC),
+     .values = {10, 10485760, 10, 10485760}},
+    {EXAMPLE_STACK(EXAMPLE_OWN_PC, EXAMPLE_HOSTILE_PC, EXAMPLE_MAIN_PC), .tid = 4712,
+     .values = {2, 200, 0, 0}},
+    {EXAMPLE_STACK(PEP_PC_TABLE_FULL), .values = {1, 64, 1, 64}},
+    {EXAMPLE_STACK(EXAMPLE_OWN_PC), .values = {1, 32, 0, 0}},
+    {EXAMPLE_STACK(EXAMPLE_MAIN_PC), .values = {0, 0, 0, 0}},
+    {EXAMPLE_STACK(EXAMPLE_MAIN_PC),
+     .values = {0, 77, 0, 5}}, /* bytes of no object: readers refuse it */
 };
 
 static const char *comments[] = {"rate\n1: 2 [3: 4] @ 0x5", "MaxRSS = 4096"};
@@ -119,43 +109,14 @@ static void test_columns_that_are_not_there(void **state) {
 static void test_no_memory(void **state) {
     (void)state;
     struct pep_profile profile = make();
-    int refused = 0;
-    for (size_t limit = 1; limit < (1u << 20); limit += 16384) {
-        struct pep_arena output;
-        struct pep_buffer_writer buffer;
-        pep_arena_init(&arena, limit);
-        pep_arena_init(&output, 0);
-        pep_buffer_writer_init(&buffer, &output);
-        struct pep_encode_job job = {.profile = &profile,
-                                     .symbolizer = &example_symbolizer,
-                                     .writer = &buffer.writer,
-                                     .arena = &arena,
-                                     .title = ""};
-        pep_encode_legacy(&job);
-        assert_true(buffer.writer.error == 0 || buffer.writer.error == -ENOMEM);
-        refused += buffer.writer.error != 0;
-        pep_arena_drop(&output);
-        pep_arena_drop(&arena);
-    }
-    assert_true(refused > 0);
-    pep_arena_init(&arena, 0);
+    example_no_memory(pep_encode_legacy, &profile);
 }
 
 /* The output of a reader on the example, or NULL where the reader is not installed. */
 static const char *read_by(const char *reader, const char *arguments) {
-    static char output[16384];
     struct pep_profile profile = make();
     struct pep_buffer_writer found = example_encode(pep_encode_legacy, &profile, &arena);
-    if (example_run(pep_arena_printf(&arena, "command -v %s", reader), output, sizeof(output)) != 0)
-        return NULL;
-    const char *path = example_file(&found, false, &arena);
-    int status = example_run(pep_arena_printf(&arena, "%s %s %s 2>&1", reader, arguments, path),
-                             output, sizeof(output));
-    unlink(path);
-    if (status != 0)
-        print_error("%s\n", output);
-    assert_int_equal(status, 0);
-    return output;
+    return example_read_by(reader, arguments, &found, &arena);
 }
 
 static void test_go_reads_it(void **state) {
