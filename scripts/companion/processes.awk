@@ -15,7 +15,11 @@ function value(text, mark,    at, c, got) {
         } else if (c == "\\" && substr(text, at + 1, 1) ~ /["\\\/]/) c = substr(text, ++at, 1)
         got = got c
     }
-    gsub(/\302[\200-\237]|\177/, "?", got)
+    return plain_text(got)
+}
+
+function plain_text(got) {
+    gsub(/\302[\200-\237]|[\001-\037]|\177/, "?", got)
     return got
 }
 
@@ -23,15 +27,26 @@ function label(name) {
     return value(text, "\"" name "\": \"")
 }
 
-# Sets state and start of a process. Its name may hold anything, even a new line.
+# Sets comm, state and start of a process. Its name may hold anything, even a new line.
 function look(pid,    file, line, all, part) {
     file = "/proc/" pid "/stat"
     while ((getline line < file) > 0) all = all line
     close(file)
+    comm = plain_text(all)
+    sub(/^[^(]*\(/, "", comm)
+    sub(/\) [^)]*$/, "", comm)
     sub(/^.*\) /, "", all)
     split(all, part, " ")
     state = part[1]
     start = part[20]
+}
+
+# A process that sees no /proc could not write when it started.
+function is_alive(pid, written) {
+    look(pid)
+    if (state ~ /[ZX]/) return 0
+    if (written != "" && written != "0") return start != "" && start == written
+    return start != "" || system("kill -0 " pid " 2>/dev/null") == 0
 }
 
 function owner(pid,    file, line, part, uid) {
@@ -68,12 +83,12 @@ BEGIN {
     if (got <= 0 || pid !~ /^[0-9]+$/ || file !~ ("/" pid "\\.json$")) next
     target = value(text, "\"targets\": [\"")
     if (target !~ /^unix:\/./ && target !~ /^[]0-9A-Fa-f.:[]+:[0-9]+$/) next
-    look(pid)
-    if (start == "" || state ~ /[ZX]/ || start != label("__meta_profep_start_ticks"))
-        next
+    if (!is_alive(pid, label("__meta_profep_start_ticks"))) next
     if ($3 != 0 && $3 != me && $3 != owner(pid)) next
     exe = label("__meta_profep_exe")
     sub(/^.*\//, "", exe)
-    printf "%s\t%s\t%s\t%s\t%s\t%s\n", pid, label("service_name"),
-        label("__meta_profep_comm"), exe, age(now - start / ticks), target
+    name = label("service_name")
+    called = label("__meta_profep_comm")
+    printf "%s\t%s\t%s\t%s\t%s\t%s\n", pid, name == "" ? comm : name,
+        called == "" ? comm : called, exe, start == "" ? "?" : age(now - start / ticks), target
 }

@@ -66,6 +66,7 @@ while IFS='|' read -r variable kind accepted _ flags _ _; do
         [ "$kind" = CHOICE ] && value=${accepted%%,*}
         [ "$kind" = SIGNAL ] && value=SIGUSR2
         [ "$kind" = SECONDS ] && value=${accepted%%..*}
+        [ "$variable" = PROFEP_LISTEN ] && value=127.0.0.1:0+
         [ "$variable" = PROFEP_RUNDIR ] && value=$RUNDIR
         [ "$variable" = PROFEP_OUTPUT ] && value=$TMP/x.txt
         is "$flag sets $variable" "$("$RUN" -q "$flag" "$value" printenv "$variable")" "$value"
@@ -88,6 +89,24 @@ refused "missing value" 125 'needs a value' "$RUN" --hz
 refused "number out of range" 125 '1\.\.10000' "$RUN" --hz 10001 true
 refused "no number" 125 '1\.\.10000' "$RUN" --hz=fast true
 refused "no seconds" 125 '0\.1\.\.3600' "$RUN" --peek-duration 1s true
+refused "too many seconds" 125 '0\.1\.\.3600' "$RUN" --peek-duration 3600.1 true
+refused "too few seconds" 125 '0\.1\.\.3600' "$RUN" --peek-duration 0 true
+for signal in KILL SIGSEGV 9 11 33 65 USR; do
+    refused "signal $signal" 125 'name or number' "$RUN" --peek-signal "$signal" true
+done
+for address in bad 1.2.3.4 localhost: :65536 :+ ':1++' 256.0.0.1:1 1.2.3:1 01.2.3.4:1 example.org:1 \
+    '[::1' '[::1]' '[1:2]:3' '[::1::2]:3' '[12345::]:3' '[1:2:3:4:5:6:7:8:9]:1' ::1:80 unix:here unix: \
+    "unix:/$(printf %0100d 0)"; do
+    refused "-l $address" 125 'ADDR:PORT' "$RUN" -l "$address" true
+    matches "-l $address: the library does not take it either" \
+        "$(PROFEP_LOG=stderr PROFEP_LISTEN=$address LD_PRELOAD=$SO /bin/true 2>&1)" 'is not accepted'
+done
+for address in :0 127.0.0.1:0+ LocalHost:80 0.0.0.0:65535 '[::1]:0' '[::]:1+' '[fe80::1:2]:3' \
+    '[1:2:3:4:5:6:7:8]:9' '[::ffff:1.2.3.4]:5' "unix:$TMP/s" ''; do
+    is "-l '$address' is passed on" "$("$RUN" -q -l "$address" printenv PROFEP_LISTEN)" "$address"
+    is "-l '$address': the library takes it, too" \
+        "$(PROFEP_LOG=stderr PROFEP_LISTEN=$address LD_PRELOAD=$SO /bin/true 2>&1 | grep -c 'not accepted')" 0
+done
 refused "no signal" 125 'name or number' "$RUN" --peek-signal=usr1 true
 refused "no choice" 125 'auto,perf,timer' "$RUN" --cpu-engine magic true
 refused "no command" 125 'no command' "$RUN" -q

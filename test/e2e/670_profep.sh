@@ -93,6 +93,19 @@ echo '{' >"$RUNDIR/14.json"
 is "files of the dead, of others and of nobody are passed over" "$("$PROFEP" ls -q | grep -c .)" 3
 rm "$RUNDIR/1.json" "$RUNDIR/99999999.json" "$RUNDIR/12.json" "$RUNDIR/13.json" "$RUNDIR/14.json"
 
+# As a process that sees no /proc leaves it.
+sleep 300 &
+blind=$!
+started="$started $blind"
+sed "s/\"$redis\"/\"$blind\"/; s/start_ticks\": \"[0-9]*\"/start_ticks\": \"0\"/; s/redis-server//g" \
+    "$RUNDIR/$redis.json" >"$RUNDIR/$blind.json"
+matches "one without a start time is there while it lives, by the name that it has" \
+    "$("$PROFEP" ls -q)" "^ *$blind  sleep +[0-9]+s  $redis_url\$"
+kill "$blind"
+wait "$blind"
+is "and not after" "$("$PROFEP" ls -q | grep -c .)" 3
+rm "$RUNDIR/$blind.json"
+
 is "url by pid" "$("$PROFEP" url "$redis")" "$redis_url"
 is "url by name" "$("$PROFEP" url redis-server)" "$redis_url"
 is "url by service" "$("$PROFEP" url 'in <the> "shop"')" "$python_url"
