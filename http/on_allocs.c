@@ -120,7 +120,6 @@ void pep_on_allocs_profile(struct pep_exchange *exchange) {
         pep_form_answer(response, &form);
     } else if (!*exchange->request->query) {
         pep_response_error(response, 400, help_text);
-        pep_response_header(response, "Vary", "Accept");
     } else {
         record(exchange);
     }

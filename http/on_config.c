@@ -10,6 +10,7 @@
  * When full: 413, or the sentence of a 400.
  */
 #include <string.h>
+#include <strings.h>
 
 #include "assets.h"
 #include "http/body.h"
@@ -113,7 +114,16 @@ static void show(struct pep_exchange *exchange) {
 
 /* -- what is changed ------------------------------------------------------------------------ */
 
+/* A setting answers to the variable's name, too. */
+static const char *bare(const char *name) {
+    return strncasecmp(name, "PROFEP_", 7) == 0 ? name + 7 : name;
+}
+
+/* The first value of a name wins, as everywhere. */
 static const char *add(struct changes *changes, const char *name, const char *value) {
+    for (size_t i = 0; i < changes->count; i++)
+        if (strcasecmp(bare(changes->items[i].name), bare(name)) == 0)
+            return NULL;
     if (changes->count == PEP_COUNT_OF(changes->items))
         return "The body has more than 64 members.";
     changes->items[changes->count++] = (struct pep_setting_change){name, value ? value : ""};

@@ -133,7 +133,6 @@ static void answer(struct pep_exchange *exchange, const struct endpoint *endpoin
         pep_form_answer(response, &endpoint->form);
     } else if (!*exchange->request->query) {
         pep_response_error(response, 400, help_text);
-        pep_response_header(response, "Vary", "Accept");
     } else {
         record(exchange, endpoint);
     }

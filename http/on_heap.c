@@ -24,17 +24,33 @@ struct wanted {
 
 /* -- what is asked ---------------------------------------------------------------------------- */
 
-/* interval is IOx's word for the same. */
-static const char *read_rate(const struct pep_request *request, struct wanted *wanted) {
-    const char *text = pep_request_param(request, "rate");
-    int64_t rate = 0;
-    if (!text)
-        text = pep_request_param(request, "interval");
+/* IOx's word for the rate. Its allocations are those of 30 seconds where nobody says of how many.
+ */
+static const char *read_interval(const struct pep_request *request, struct wanted *wanted) {
+    const char *text = pep_request_param(request, "interval");
+    int64_t bytes;
     if (!text)
         return NULL;
+    if (!pep_request_number(text, 1, PEP_HEAP_RATE_MAX, &bytes))
+        return "interval must be a whole number of bytes from 1 to 1073741824.";
+    if (wanted->asked.duration_ns == 0 && wanted->asked.format == PEP_FORMAT_LEGACY)
+        return "interval and debug params are incompatible";
+    if (wanted->asked.duration_ns == 0 && wanted->window.query.view != PEP_HEAP_ALLOCS)
+        return "interval is for a window: give seconds too.";
+    if (wanted->asked.duration_ns == 0)
+        wanted->asked.duration_ns = pep_window_duration_ns(PEP_REQUEST_SECONDS);
+    wanted->window.rate_bytes = (uint32_t)bytes;
+    return NULL;
+}
+
+static const char *read_rate(const struct pep_request *request, struct wanted *wanted) {
+    const char *text = pep_request_param(request, "rate");
+    int64_t rate;
+    if (!text)
+        return read_interval(request, wanted);
     if (!pep_request_number(text, 1, PEP_HEAP_RATE_MAX, &rate))
         return "rate must be a whole number of bytes from 1 to 1073741824.";
-    if (wanted->window.duration_ns == 0)
+    if (wanted->asked.duration_ns == 0)
         return "rate is for a window: give seconds too.";
     wanted->window.rate_bytes = (uint32_t)rate;
     return NULL;
@@ -45,11 +61,11 @@ static const char *read_params(const struct pep_exchange *exchange, struct wante
     const struct pep_request *request = exchange->request;
     struct pep_heap_query *query = &wanted->window.query;
     const char *sentence = pep_delta_read(request, &wanted->asked);
+    if (!sentence)
+        sentence = read_rate(request, wanted);
     wanted->window.duration_ns = wanted->asked.duration_ns;
     wanted->window.client = exchange->client;
     query->filter = wanted->asked.filter;
-    if (!sentence)
-        sentence = read_rate(request, wanted);
     if (!sentence)
         sentence = pep_delta_read_inuse(request, &query->has_absolute_inuse);
     wanted->has_trim = query->view == PEP_HEAP_INUSE && wanted->window.duration_ns == 0 &&

@@ -26,18 +26,23 @@ struct wanted {
     enum pep_format format;
 };
 
+static const char *const refused_rates[2][2] = {
+    {"hz must be a whole number from 1 to 10000.", "hz must be a whole number from 1 to 1000."},
+    {"frequency must be a whole number from 1 to 10000.",
+     "frequency must be a whole number from 1 to 1000."}};
+
 /* The sentence for a 400, or NULL when every parameter is good. */
 static const char *read_params(const struct pep_exchange *exchange, struct wanted *wanted) {
     const struct pep_request *request = exchange->request;
     const char *text = pep_request_param(request, "hz");
-    if (!text)
-        text = pep_request_param(request, "frequency"); /* IOx's word for the same */
+    const bool is_frequency = !text; /* IOx's word for the same */
+    if (is_frequency)
+        text = pep_request_param(request, "frequency");
     const bool is_wall = wanted->window.clock == PEP_WINDOW_WALL;
     const int64_t highest = is_wall ? PEP_WALL_HZ_MAX : PEP_CPU_HZ_MAX;
     int64_t hz = exchange->service->hz < highest ? exchange->service->hz : highest;
     if (text && !pep_request_number(text, 1, highest, &hz))
-        return is_wall ? "hz must be a whole number from 1 to 1000."
-                       : "hz must be a whole number from 1 to 10000.";
+        return refused_rates[is_frequency][is_wall];
     int64_t seconds = pep_request_seconds(pep_request_param(request, "seconds"));
     wanted->window.hz = (uint32_t)hz;
     wanted->window.duration_ns = pep_window_duration_ns(seconds);

@@ -167,7 +167,6 @@ static void write_json_error(struct pep_response *response, int status, const ch
                        : status < 500  ? "invalid"
                                        : "internal error";
     pep_response_start(response, status, "application/json");
-    pep_response_header(response, "Vary", "Accept");
     pep_write_printf(&response->writer, "{\"code\":\"%s\",\"message\":", code);
     pep_write_json_string(&response->writer, sentence);
     pep_write_text(&response->writer, "}\n");
@@ -189,12 +188,14 @@ void pep_response_error(struct pep_response *response, int status, const char *s
     }
     if (response->request && pep_request_wants_json(response->request)) {
         write_json_error(response, status, sentence);
-        return;
+    } else {
+        pep_response_start(response, status, "text/plain; charset=utf-8");
+        pep_response_header(response, "X-Go-Pprof", "1");
+        pep_write_text(&response->writer, sentence);
+        pep_write_text(&response->writer, "\n");
     }
-    pep_response_start(response, status, "text/plain; charset=utf-8");
-    pep_response_header(response, "X-Go-Pprof", "1");
-    pep_write_text(&response->writer, sentence);
-    pep_write_text(&response->writer, "\n");
+    if (response->request)
+        pep_response_header(response, "Vary", "Accept");
 }
 
 int pep_response_end(struct pep_response *response) {

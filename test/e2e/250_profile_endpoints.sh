@@ -173,7 +173,7 @@ ask "$URL/health"
 is "health" "$STATUS $TEXT" '200 OK'
 ask -H 'Accept: application/json' "$URL/debug/pprof/profile?frequency=x"
 is "errors as JSON" "$STATUS $TEXT" \
-    '400 {"code":"invalid","message":"hz must be a whole number from 1 to 10000."}'
+    '400 {"code":"invalid","message":"frequency must be a whole number from 1 to 10000."}'
 has "errors as JSON: type" 'Content-Type: application/json'
 ask -H 'Accept: application/json' "$URL/nowhere"
 is "not found as JSON" "$(jq -r .code "$BODY")" 'not found'
@@ -212,10 +212,25 @@ token=mine|token is set when the program starts.
 log=/tmp/x|log can be stderr or nothing: a path is set when the program starts.
 END
 is "settings: all or nothing" "$(setting PROFEP_HZ value)" 200
+is "settings: the first value of a name" "$(status_of -d 'hz=300&hz=400' "$CONFIG") \
+$(setting PROFEP_HZ value)" '200 300'
 is "settings: not from another site" \
     "$(status_of -H 'Origin: http://evil.example' -d 'hz=9' "$CONFIG")" 403
 ask -H 'Accept: text/html' "$CONFIG"
 matches "settings: a page" "$TEXT" '<input id="PROFEP_HZ" name="PROFEP_HZ" value="200">'
+
+# -- a token --------------------------------------------------------------------------------------------
+OPEN_URL=$URL OPEN_PID=$HOST_PID
+host PROFEP_TOKEN=old "$PROGS/spin" 1 600
+CONFIG=$URL/debug/profep/config
+is "token: the one that was set may be replaced" \
+    "$(status_of -H 'Authorization: Bearer old' -d 'token=new' "$CONFIG")" 200
+is "token: the old one is not taken any more" "$(status_of -H 'Authorization: Bearer old' "$CONFIG")" 401
+ask -H 'Authorization: Bearer new' -d 'token=' "$CONFIG"
+is "token: not taken away" "$STATUS $TEXT" '400 token can be replaced, not taken away.'
+is "token: the new one is" "$(status_of -H 'Authorization: Bearer new' "$CONFIG")" 200
+host_stop -TERM
+URL=$OPEN_URL HOST_PID=$OPEN_PID
 
 # -- anything -----------------------------------------------------------------------------------------
 cat >"$TMP/fuzz.py" <<'END'

@@ -189,6 +189,13 @@ bool has(const char *header) {
     return strstr(wire, header) != NULL;
 }
 
+int count_of(const char *header) {
+    int count = 0;
+    for (const char *at = wire; (at = strstr(at, header)) != NULL; at++)
+        count++;
+    return count;
+}
+
 void refuses(const char *line, int status, const char *sentence) {
     assert_int_equal(ask(line), status);
     assert_string_equal(body, sentence);

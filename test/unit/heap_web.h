@@ -45,6 +45,7 @@ int ask_with(const char *line, const char *headers);
 int ask(const char *line);
 /* The head of the last answer has this text. */
 bool has(const char *header);
+int count_of(const char *header); /* how often */
 /* Asks; the answer is an error with Go's headers and this sentence, and nothing stays open. */
 void refuses(const char *line, int status, const char *sentence);
 

@@ -21,6 +21,7 @@ int __wrap_pep_window_heap(struct pep_arena *arena, const struct pep_heap_window
 
 static struct pep_profile result = {.kind = "cpu", .sample_count = 1};
 static struct pep_window window_seen;
+static uint64_t duration_seen;
 static int window_error;
 
 int __wrap_pep_window_run(struct pep_arena *arena, const struct pep_window *window,
@@ -35,6 +36,7 @@ int __wrap_pep_window_heap(struct pep_arena *arena, const struct pep_heap_window
                            struct pep_profile **profile) {
     (void)arena;
     seen.rate_bytes = window->rate_bytes;
+    duration_seen = window->duration_ns;
     result.comments = NULL; /* the last question's arena had them */
     result.comment_count = 0;
     *profile = &result;
@@ -76,7 +78,9 @@ static void test_json_errors(void **state) {
     static const char json[] = "Accept: text/plain, application/json;q=0.5\r\n";
     assert_int_equal(ask_with("GET /debug/pprof/profile?frequency=0", json), 400);
     expect_json("{\"code\":\"invalid\",\"message\":"
-                "\"hz must be a whole number from 1 to 10000.\"}\n");
+                "\"frequency must be a whole number from 1 to 10000.\"}\n");
+    assert_int_equal(ask_with("GET /profile", json), 400);
+    assert_int_equal(count_of("Vary: "), 1);
     assert_int_equal(ask_with("GET /nowhere", json), 404);
     expect_json("{\"code\":\"not found\",\"message\":\"There is nothing at this path; "
                 "/debug/pprof/ lists what there is.\"}\n");
@@ -103,6 +107,21 @@ static void test_iox_words(void **state) {
     assert_int_equal(window_seen.hz, 7);
     assert_int_equal(ask("GET /debug/pprof/allocs?seconds=2&interval=1"), 200);
     assert_int_equal(seen.rate_bytes, 1);
+    assert_int_equal(ask("GET /debug/pprof/allocs?interval=64"), 200);
+    assert_int_equal(seen.rate_bytes, 64);
+    assert_int_equal(duration_seen, 30000000000u);
+    assert_true(has("filename=\"allocs-delta\""));
+    refuses("GET /debug/pprof/allocs?interval=0", 400,
+            "interval must be a whole number of bytes from 1 to 1073741824.\n");
+    refuses("GET /debug/pprof/allocs?interval=1&debug=1", 400,
+            "interval and debug params are incompatible\n");
+    refuses("GET /debug/pprof/heap?interval=1", 400,
+            "interval is for a window: give seconds too.\n");
+    refuses("GET /debug/pprof/allocs?rate=1", 400, "rate is for a window: give seconds too.\n");
+    refuses("GET /debug/pprof/wall?frequency=1001", 400,
+            "frequency must be a whole number from 1 to 1000.\n");
+    refuses("GET /debug/pprof/profile?hz=0&frequency=1", 400,
+            "hz must be a whole number from 1 to 10000.\n");
     assert_int_equal(ask("GET /health"), 200);
     assert_string_equal(body, "OK");
 }
