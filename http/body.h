@@ -14,5 +14,7 @@
 
 /* The bytes and a NUL behind them; NULL: an error answer was made. */
 char *pep_body_read(struct pep_exchange *exchange, size_t *count);
+/* A form that counts as the query, and is as long as one at most; likewise. */
+const char *pep_body_read_form(struct pep_exchange *exchange);
 
 #endif

@@ -90,6 +90,14 @@ bool pep_render_nothing(struct pep_response *response, enum pep_format format,
     bool is_graph = format == PEP_FORMAT_HTML || format == PEP_FORMAT_SVG;
     if (!is_graph || profile->sample_count > 0 || !request || pep_request_param(request, "format"))
         return false;
+    const char *thread = pep_request_param(request, "thread");
+    if (thread) {
+        const char *sentence = pep_response_plain(pep_arena_printf(
+            request->arena, "No thread was sampled whose id is \"%s\" or whose name has it.",
+            thread));
+        pep_response_error(response, 404, sentence ? sentence : "No such thread was sampled.");
+        return true;
+    }
     pep_response_start(response, 204, NULL);
     pep_response_header(response, "Vary", "Accept");
     pep_response_header(response, "Cache-Control", "no-store");

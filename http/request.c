@@ -45,8 +45,9 @@ static unsigned method_of(const char *name) {
     static const struct {
         const char *name;
         unsigned method;
-    } known[] = {
-        {"GET", PEP_GET}, {"HEAD", PEP_HEAD}, {"POST", PEP_POST}, {"OPTIONS", PEP_OPTIONS}};
+    } known[] = {{"GET", PEP_GET},         {"HEAD", PEP_HEAD}, {"POST", PEP_POST},
+                 {"OPTIONS", PEP_OPTIONS}, {"PUT", PEP_PUT},   {"PATCH", PEP_PATCH},
+                 {"DELETE", PEP_DELETE}};
     for (size_t i = 0; i < PEP_COUNT_OF(known); i++)
         if (strcmp(known[i].name, name) == 0)
             return known[i].method;

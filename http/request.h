@@ -22,7 +22,15 @@
 #define PEP_REQUEST_THREAD_MAX 64
 #define PEP_REQUEST_SECONDS 30
 
-enum pep_method { PEP_GET = 1, PEP_HEAD = 2, PEP_POST = 4, PEP_OPTIONS = 8 };
+enum pep_method {
+    PEP_GET = 1,
+    PEP_HEAD = 2,
+    PEP_POST = 4,
+    PEP_OPTIONS = 8,
+    PEP_PUT = 16,
+    PEP_PATCH = 32,
+    PEP_DELETE = 64
+};
 enum pep_format {
     PEP_FORMAT_PPROF,
     PEP_FORMAT_SVG,

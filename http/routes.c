@@ -2,10 +2,14 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
+#include "http/body.h"
 #include "sampler/rt/attrs.h"
 
 #define READ (PEP_GET | PEP_HEAD)
+/* ProfileEndpoints registers its routes without a method. */
+#define ANY (READ | PEP_POST | PEP_PUT | PEP_PATCH | PEP_DELETE)
 #define FORMATS "pprof, svg, html, collapsed, text, top, tree, flat, json"
 #define THREADS "a tid or a part of a name"
 
@@ -150,42 +154,42 @@ const struct pep_route pep_routes[] = {
      {WINDOW, RATE_WAIT, OUTPUT, TEXT},
      pep_on_mutex},
     {"/profile",
-     READ | PEP_POST,
+     ANY,
      NULL,
      NULL,
      "CPU time of a time to come, in ProfileEndpoints' words.",
      {DURATION, DELAY_CPU, ROOM, EVERY_SAMPLE, OUTPUT},
      pep_on_endpoint_profile},
     {"/profile_start",
-     READ | PEP_POST,
+     ANY,
      NULL,
      NULL,
      "The same from here to profile_stop.",
      {DELAY_CPU, ROOM},
      pep_on_endpoint_profile_start},
     {"/profile_stop",
-     READ | PEP_POST,
+     ANY,
      NULL,
      NULL,
      "Ends the recording and answers it; asked again, answers it again.",
      {EVERY_SAMPLE, FORMAT},
      pep_on_endpoint_profile_stop},
     {"/profile_wall",
-     READ | PEP_POST,
+     ANY,
      "profile_wall",
      "../../profile_wall",
      "Elapsed time of every thread, in the same words.",
      {DURATION, DELAY_WALL, ROOM, EVERY_SAMPLE, OUTPUT},
      pep_on_endpoint_wall},
     {"/profile_wall_start",
-     READ | PEP_POST,
+     ANY,
      NULL,
      NULL,
      "The same from here to profile_wall_stop.",
      {DELAY_WALL, ROOM},
      pep_on_endpoint_wall_start},
     {"/profile_wall_stop",
-     READ | PEP_POST,
+     ANY,
      NULL,
      NULL,
      "Ends the recording and answers it; asked again, answers it again.",
@@ -228,21 +232,21 @@ const struct pep_route pep_routes[] = {
      {{0}},
      pep_on_recorded_clear},
     {"/allocs_profile",
-     READ | PEP_POST,
+     ANY,
      "allocs_profile",
      "../../allocs_profile",
      "Allocations of a time to come, each recorded with the same probability.",
      {DURATION, PROBABILITY, OUTPUT},
      pep_on_allocs_profile},
     {"/allocs_profile_start",
-     READ | PEP_POST,
+     ANY,
      NULL,
      NULL,
      "The same from here to allocs_profile_stop.",
      {PROBABILITY},
      pep_on_allocs_start},
     {"/allocs_profile_stop",
-     READ | PEP_POST,
+     ANY,
      NULL,
      NULL,
      "Ends the recording and answers it; asked again, answers it again.",
@@ -274,21 +278,21 @@ const struct pep_route pep_routes[] = {
       TEXT},
      pep_on_threadcreate},
     {"/task_backtraces",
-     READ | PEP_POST,
+     ANY,
      "task_backtraces",
      "../../task_backtraces",
      "The stacks of all threads as Julia prints those of its tasks.",
      {THREAD},
      pep_on_task_backtraces},
     {"/heap_snapshot",
-     READ | PEP_POST,
+     ANY,
      NULL,
      NULL,
      "A snapshot of the heap; not made by this version.",
      {{0}},
      pep_on_heap_snapshot},
     {"/debug_engine",
-     PEP_POST,
+     ANY,
      NULL,
      NULL,
      "Any of ProfileEndpoints' profiles into a file, by a JSON body; answers the file's path.",
@@ -328,8 +332,8 @@ static const struct pep_route *find(const char *path) {
 }
 
 static const char *allow_of(unsigned methods) {
-    if (!(methods & PEP_GET))
-        return "POST";
+    if (methods & PEP_DELETE)
+        return "GET, HEAD, POST, PUT, PATCH, DELETE";
     return methods & PEP_POST ? "GET, HEAD, POST" : "GET, HEAD";
 }
 
@@ -348,6 +352,33 @@ static void refuse_method(struct pep_exchange *exchange, const struct pep_route 
     pep_response_header(exchange->response, "Allow", allow_of(route->methods));
 }
 
+static bool reads_body(const struct pep_route *route) {
+    return route->handle == pep_on_symbol || route->handle == pep_on_config ||
+           route->handle == pep_on_debug_engine;
+}
+
+static bool has_form(const struct pep_request *request) {
+    static const char form[] = "application/x-www-form-urlencoded";
+    const char *type = pep_request_header(request, "Content-Type", NULL);
+    return (request->method & (PEP_POST | PEP_PUT | PEP_PATCH)) && type &&
+           strncasecmp(type, form, sizeof(form) - 1) == 0 && strchr("; \t", type[sizeof(form) - 1]);
+}
+
+/* As Go's FormValue: what the body says stands before what the query says. */
+static void handle_form(struct pep_exchange *exchange, const struct pep_route *route) {
+    const char *form = pep_body_read_form(exchange), *query = exchange->request->query;
+    if (!form)
+        return;
+    if (*form)
+        query = pep_arena_printf(exchange->arena, "%s%s%s", form, *query ? "&" : "", query);
+    if (!query) {
+        pep_response_error(exchange->response, 503, "Not enough memory for this request.");
+        return;
+    }
+    exchange->request->query = query;
+    route->handle(exchange);
+}
+
 static void dispatch(struct pep_exchange *exchange, const struct pep_verdict *verdict) {
     const struct pep_request *request = exchange->request;
     const struct pep_route *route = find(request->path);
@@ -360,6 +391,8 @@ static void dispatch(struct pep_exchange *exchange, const struct pep_verdict *ve
         answer_preflight(exchange, route);
     else if (!(request->method & route->methods))
         refuse_method(exchange, route);
+    else if (has_form(request) && !reads_body(route))
+        handle_form(exchange, route);
     else
         route->handle(exchange);
 }

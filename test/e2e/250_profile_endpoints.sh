@@ -56,6 +56,10 @@ done
 reads "profile" '/profile?n=1e8&delay=0.001&duration=1&pprof=true'
 matches "profile: our work" "$(go tool pprof -top "$BODY" 2>&1)" 'spin_sixty'
 reads "profile, posted" '/profile?duration=0.3' -X POST
+reads "profile, as a form" '/profile?duration=86400&delay=0.001' -d 'duration=0.3&pprof=true'
+reads "profile, by PUT" '/profile' -X PUT -d 'duration=0.3&delay=0.005'
+matches "profile, as a form: its delay" "$(go tool pprof -raw "$BODY")" '^Period: 5000000$'
+reads "profile, by DELETE" '/profile?duration=0.3' -X DELETE
 reads "profile_wall" '/profile_wall?duration=0.5&delay=0.005'
 reads "allocs_profile" '/allocs_profile?duration=0.3&sample_rate=1'
 ask "$URL/profile?duration=2&delay=0.001&n=20&format=flat"
@@ -163,7 +167,8 @@ done <<END
 [1]||The body is not a JSON object.
 END
 is "engine: nothing of it came to be outside" "$(find "$STAGE" -type f | grep -cv '/jl_')" 0
-is "engine: POST only" "$(status_of "$URL/debug_engine")" 405
+ask "$URL/debug_engine"
+matches "engine: any method; one without a body says nothing" "$STATUS $TEXT" '^400 Need to provide'
 
 # -- IOx --------------------------------------------------------------------------------------------
 reads "frequency" '/debug/pprof/profile?seconds=1&frequency=99'
@@ -177,7 +182,10 @@ is "errors as JSON" "$STATUS $TEXT" \
 has "errors as JSON: type" 'Content-Type: application/json'
 ask -H 'Accept: application/json' "$URL/nowhere"
 is "not found as JSON" "$(jq -r .code "$BODY")" 'not found'
-ask -H 'Accept: text/html' "$URL/debug/pprof/allocs?seconds=1&thread=nobody"
+ask -H 'Accept: text/html' "$URL/debug/pprof/profile?seconds=1&thread=nobody"
+is "nobody of that name: a sentence" "$STATUS $TEXT" \
+    '404 No thread was sampled whose id is "nobody" or whose name has it.'
+ask -H 'Accept: text/html' "$URL/debug/pprof/allocs?seconds=1"
 is "nothing sampled: no content" "$STATUS $TEXT" '204 '
 ask -H 'Accept: text/html' "$URL/debug/pprof/profile?seconds=2"
 is "something sampled: the graph" "$STATUS" 200
@@ -217,7 +225,7 @@ $(setting PROFEP_HZ value)" '200 300'
 is "settings: not from another site" \
     "$(status_of -H 'Origin: http://evil.example' -d 'hz=9' "$CONFIG")" 403
 ask -H 'Accept: text/html' "$CONFIG"
-matches "settings: a page" "$TEXT" '<input id="PROFEP_HZ" name="PROFEP_HZ" value="200">'
+matches "settings: a page" "$TEXT" '<input id="PROFEP_HZ" name="PROFEP_HZ" value="300">'
 
 # -- a token --------------------------------------------------------------------------------------------
 OPEN_URL=$URL OPEN_PID=$HOST_PID

@@ -64,6 +64,13 @@ static void test_nothing_sampled(void **state) {
         if (cases[i].status == 204)
             assert_true(body[0] == '\0' && !has("Content-Length") && !has("Content-Type:"));
     }
+    /* Here there is something to say. */
+    assert_int_equal(
+        ask_with("GET /debug/pprof/allocs?seconds=1&thread=no%0Abody", "Accept: text/html\r\n"),
+        404);
+    assert_string_equal(body,
+                        "No thread was sampled whose id is \"no?body\" or whose name has it.\n");
+    assert_int_equal(ask("GET /debug/pprof/profile?seconds=1&thread=nobody"), 200);
     result.sample_count = 1;
 }
 

@@ -58,7 +58,7 @@ static void test_methods(void **state) {
     assert_true(request.is_old);
     assert_int_equal(parse("POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc"), 0);
     assert_int_equal(request.method, PEP_POST);
-    assert_int_equal(parse("DELETE / HTTP/1.1\r\n\r\n"), 0);
+    assert_int_equal(parse("PROPFIND / HTTP/1.1\r\n\r\n"), 0);
     assert_int_equal(request.method, 0);
     assert_int_equal(parse("BREW / HTTP/1.1\r\n\r\n"), 400);
     assert_int_equal(parse("get / HTTP/1.1\r\n\r\n"), 400);

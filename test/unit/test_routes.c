@@ -33,7 +33,8 @@ void __wrap_pep_cpu_state(struct pep_cpu_state *state);
 
 /* -- fakes ---------------------------------------------------------------------------------- */
 
-static struct pep_profile profile = {.sample_count = 1};
+static struct pep_sample sample;
+static struct pep_profile profile = {.samples = &sample, .sample_count = 1};
 static struct pep_window window_seen;
 static int windows_run, window_error, symbolizers_open, render_error;
 static size_t render_bytes;
@@ -234,7 +235,11 @@ static void test_methods(void **state) {
     assert_int_equal(ask("OPTIONS /healthz HTTP/1.1", ""), 405);
     for (size_t i = 0; i < pep_routes_count; i++) {
         char line[128];
-        snprintf(line, sizeof(line), "PUT %s HTTP/1.1", pep_routes[i].path);
+        snprintf(line, sizeof(line), "PUT %s?delay=x&sample_rate=x&format=x&thread= HTTP/1.1",
+                 pep_routes[i].path);
+        /* ProfileEndpoints' routes answer every method, as those of its server do. */
+        assert_int_equal(ask(line, "") != 405, (pep_routes[i].methods & PEP_PUT) != 0);
+        snprintf(line, sizeof(line), "PROPFIND %s HTTP/1.1", pep_routes[i].path);
         assert_int_equal(ask(line, ""), 405);
         snprintf(line, sizeof(line), "HEAD %s?x=1 HTTP/1.1", pep_routes[i].path);
         int status = ask(line, "");
@@ -245,6 +250,44 @@ static void test_methods(void **state) {
         assert_string_equal(body, "");
     }
     assert_int_equal(windows_run, 0); /* HEAD never profiles */
+}
+
+#define FORM "Content-Type: application/x-www-form-urlencoded"
+
+static int post_form(const char *line, const char *headers, const char *form, size_t count) {
+    body_from = form;
+    body_left = count;
+    return ask(line, headers);
+}
+
+static void test_forms(void **state) {
+    (void)state;
+    static char large[4200];
+    const char form[] = "duration=2&delay=0.005&duration=3";
+    assert_int_equal(post_form("POST /profile?duration=9&thread=x HTTP/1.1", FORM "\r\n", form,
+                               sizeof(form) - 1),
+                     200);
+    assert_int_equal(window_seen.duration_ns, 2000000000);
+    assert_int_equal(window_seen.hz, 200);
+    assert_string_equal(window_seen.thread, "x");
+    assert_int_equal(post_form("PUT /profile HTTP/1.1", FORM "; charset=utf-8\r\n", "delay=0.5", 9),
+                     200);
+    assert_int_equal(window_seen.hz, 2);
+    /* Not a form, or not a method that brings one. */
+    assert_int_equal(post_form("POST /profile HTTP/1.1", FORM "x\r\n", "delay=0.5", 9), 400);
+    assert_int_equal(post_form("POST /profile HTTP/1.1", "", "delay=0.5", 9), 400);
+    assert_int_equal(post_form("DELETE /profile HTTP/1.1", FORM "\r\n", "delay=0.5", 9), 400);
+    assert_int_equal(windows_run, 2);
+    assert_int_equal(post_form("POST /profile HTTP/1.1", FORM "\r\n", "", 0), 400);
+    assert_non_null(strstr(body, "Need to provide query params"));
+    assert_int_equal(post_form("POST /profile HTTP/1.1", FORM "\r\n", "delay\0=1", 8), 400);
+    expect_sentence("The form is not properly escaped.\n");
+    memset(large, 'x', sizeof(large));
+    assert_int_equal(post_form("POST /profile HTTP/1.1", FORM "\r\n", large, 4096), 200);
+    assert_int_equal(post_form("POST /profile HTTP/1.1", FORM "\r\n", large, 4097), 413);
+    expect_sentence("The form in the request's body is longer than 4 KiB.\n");
+    assert_int_equal(post_form("POST /profile HTTP/1.1", FORM "\r\n", NULL, 0), 400);
+    expect_sentence("The request's body did not arrive whole.\n");
 }
 
 static void test_profile_headers(void **state) {
@@ -461,13 +504,11 @@ static void test_strangers(void **state) {
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, reset, check)
     const struct CMUnitTest tests[] = {
-        TEST(test_simple_routes),   TEST(test_index),
-        TEST(test_unknown),         TEST(test_methods),
-        TEST(test_profile_headers), TEST(test_profile_params),
-        TEST(test_profile_formats), TEST(test_profile_failures),
-        TEST(test_long_answers),    TEST(test_cut_answers),
-        TEST(test_cmdline),         TEST(test_symbol),
-        TEST(test_symbol_refusals), TEST(test_self),
+        TEST(test_simple_routes),  TEST(test_index),           TEST(test_unknown),
+        TEST(test_methods),        TEST(test_forms),           TEST(test_profile_headers),
+        TEST(test_profile_params), TEST(test_profile_formats), TEST(test_profile_failures),
+        TEST(test_long_answers),   TEST(test_cut_answers),     TEST(test_cmdline),
+        TEST(test_symbol),         TEST(test_symbol_refusals), TEST(test_self),
         TEST(test_strangers),
 
     };
