@@ -180,6 +180,16 @@ void pep_on_allocs_start(struct pep_exchange *exchange) {
     pep_write_text(&response->writer, "Allocation profiling started.");
 }
 
+/* Nobody asked for a start: there is nothing to tell of. */
+static struct pep_profile *make_empty(struct pep_arena *arena) {
+    const struct pep_heap_query query = {.view = PEP_HEAP_ALLOCS};
+    const struct pep_heap_snapshot *before = pep_heap_snapshot_take(arena);
+    struct pep_profile *profile = before ? pep_profile_heap(arena, before, &query) : NULL;
+    if (profile)
+        profile->sample_count = 0; /* what was recorded between the two */
+    return profile;
+}
+
 void pep_on_allocs_stop(struct pep_exchange *exchange) {
     struct pep_response *response = exchange->response;
     enum pep_format format;
@@ -194,7 +204,11 @@ void pep_on_allocs_stop(struct pep_exchange *exchange) {
         return;
     struct pep_recording *recording = pep_recording_stop(&recordings, &error);
     if (error == -ENOENT) {
-        pep_response_error(response, 400, "There is no recording: ask allocs_profile_start first.");
+        struct pep_profile *profile = make_empty(exchange->arena);
+        if (profile)
+            answer_profile(exchange, format, profile);
+        else
+            pep_on_heap_error(response, -ENOMEM);
         return;
     }
     if (error) {

@@ -17,10 +17,12 @@
 #include "http/sample_room.h"
 #include "sampler/rt/attrs.h"
 
+#define UNSTARTED_HZ 100 /* the period that an empty profile tells */
+
 struct endpoint {
     const char *name;
     enum pep_window_clock clock;
-    const char *started, *not_started;
+    const char *started;
     struct pep_form form;
     struct pep_recordings recordings;
 };
@@ -58,7 +60,6 @@ static struct endpoint cpu = {
     .name = "profile",
     .clock = PEP_WINDOW_CPU,
     .started = "CPU_PROFILE profiling started.",
-    .not_started = "There is no recording: ask profile_start first.",
     .form = {"CPU profile", "Records where CPU time goes and shows it as a flame graph.", "profile",
              fields, PEP_COUNT_OF(fields)},
     .recordings = {.begin = begin_cpu, .read = read_cpu, .end = end_cpu, .is_kept = true},
@@ -67,7 +68,6 @@ static struct endpoint wall = {
     .name = "profile_wall",
     .clock = PEP_WINDOW_WALL,
     .started = "WALL_PROFILE profiling started.",
-    .not_started = "There is no recording: ask profile_wall_start first.",
     .form = {"Wall clock profile",
              "Records where the time of every thread goes, running and waiting, and shows it as a "
              "flame graph.",
@@ -209,6 +209,23 @@ static void start(struct pep_exchange *exchange, struct endpoint *endpoint) {
     pep_write_text(&response->writer, endpoint->started);
 }
 
+/* Nobody asked for a start: Julia's buffer has what another request left there, or nothing. */
+static void answer_unstarted(struct pep_exchange *exchange, const struct endpoint *endpoint,
+                             enum pep_format format) {
+    const struct pep_window window = {.clock = endpoint->clock, .hz = UNSTARTED_HZ};
+    const char *kind = endpoint->clock == PEP_WINDOW_WALL ? "wall" : "cpu";
+    struct pep_recording *last = pep_recording_last();
+    const struct pep_profile *profile = last ? last->profile : NULL;
+    if (!profile || !profile->kind || strcmp(profile->kind, kind) != 0)
+        profile = pep_window_empty(exchange->arena, &window);
+    if (profile)
+        answer_profile(exchange, endpoint, format, profile);
+    else
+        pep_on_window_error(exchange->response, endpoint->clock, -ENOMEM);
+    if (last)
+        pep_recording_drop(last);
+}
+
 static void stop(struct pep_exchange *exchange, struct endpoint *endpoint) {
     struct pep_response *response = exchange->response;
     enum pep_format format;
@@ -225,7 +242,7 @@ static void stop(struct pep_exchange *exchange, struct endpoint *endpoint) {
         return;
     struct pep_recording *recording = pep_recording_stop(&endpoint->recordings, &error);
     if (error == -ENOENT) {
-        pep_response_error(response, 400, endpoint->not_started);
+        answer_unstarted(exchange, endpoint, format);
     } else if (error) {
         pep_on_window_error(response, endpoint->clock, error);
     } else {

@@ -52,10 +52,16 @@ static int wait_out(struct pep_client *client, uint64_t duration_ns, void (*keep
 
 /* -- time: CPU and wall clock --------------------------------------------------------------- */
 
+static void *take_before(struct pep_arena *arena, const struct pep_window *window) {
+    if (window->clock == PEP_WINDOW_WALL)
+        return pep_wall_snapshot_take(arena);
+    return pep_cpu_snapshot_take(arena);
+}
+
 int pep_window_begin(struct pep_arena *arena, const struct pep_window *window, void **before) {
     bool is_wall = window->clock == PEP_WINDOW_WALL;
     /* The reading first: a sample between it and the arming belongs to this window too. */
-    *before = is_wall ? (void *)pep_wall_snapshot_take(arena) : pep_cpu_snapshot_take(arena);
+    *before = take_before(arena, window);
     if (!*before)
         return -ENOMEM;
     return is_wall ? pep_wall_begin(window->hz) : pep_cpu_begin(window->hz);
@@ -74,6 +80,14 @@ void pep_window_end(const struct pep_window *window) {
         pep_wall_end(window->hz);
     else
         pep_cpu_end(window->hz);
+}
+
+struct pep_profile *pep_window_empty(struct pep_arena *arena, const struct pep_window *window) {
+    const void *before = take_before(arena, window);
+    struct pep_profile *profile = before ? pep_window_read(arena, window, before) : NULL;
+    if (profile)
+        profile->sample_count = 0; /* another window may be open */
+    return profile;
 }
 
 int pep_window_run(struct pep_arena *arena, const struct pep_window *window,

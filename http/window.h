@@ -116,6 +116,9 @@ void pep_window_after_fork_child(void);
 /* A number of seconds as a duration that a wait can be held to. */
 uint64_t pep_window_duration_ns(int64_t seconds);
 
+/* The same of no time at all, without samples. */
+struct pep_profile *pep_window_empty(struct pep_arena *arena, const struct pep_window *window);
+
 /* A profile without samples: modules as they are now, for looking addresses up. */
 struct pep_profile *pep_window_modules(struct pep_arena *arena);
 

@@ -81,8 +81,11 @@ is "pprof=false: threads" "$(jq -s 'all(.[1:][]; .tid > 0 and .thread == "spin" 
 
 # -- start and stop -------------------------------------------------------------------------------
 for clock in '' _wall; do
-    refuses "stop before start$clock" "/profile${clock}_stop" 400 \
-        "There is no recording: ask profile${clock}_start first."
+    reads "stop before start$clock" "/profile${clock}_stop"
+    ask "$URL/profile_clear"
+    ask "$URL/profile${clock}_stop?format=flat"
+    matches "stop$clock without anything: nothing was sampled" "$STATUS $TEXT" \
+        '^200 There were no samples collected'
 done
 ask "$URL/profile_start?n=1e8&delay=0.01"
 is "start: its body, exactly" "$(od -An -c "$BODY" | tr -d ' \n')" 'CPU_PROFILEprofilingstarted.'

@@ -233,9 +233,26 @@ static void bad_words_are_refused(void **state) {
 
 static void start_and_stop(void **state) {
     (void)state;
-    refuses("GET /profile_stop", 400, "There is no recording: ask profile_start first.\n");
-    refuses("GET /profile_wall_stop", 400,
-            "There is no recording: ask profile_wall_start first.\n");
+    hz_begun = 100;
+    result.sample_count = 1;
+    assert_int_equal(ask("GET /profile_stop"), 200); /* as if the buffer were empty */
+    assert_string_equal(seen.calls, "sp");
+    assert_int_equal(result.sample_count, 0);
+    assert_int_equal(ask("GET /profile_wall_stop?format=json"), 200);
+    assert_string_equal(seen.calls, "SP");
+    assert_int_equal(seen.format, PEP_FORMAT_JSON);
+    plan.failing = 's';
+    refuses("GET /profile_stop", 503, "Not enough memory for this profile.\n");
+    plan.failing = 'p';
+    refuses("GET /profile_wall_stop", 503, "Not enough memory for this profile.\n");
+    plan.failing = 0;
+    result.kind = "wall";
+    assert_int_equal(ask("GET /profile_wall?duration=0.1&delay=0.01"), 200);
+    assert_int_equal(ask("GET /profile_wall_stop"), 200); /* what is in it, is answered */
+    assert_string_equal(seen.calls, "");
+    assert_int_equal(ask("GET /profile_stop"), 200);
+    assert_string_equal(seen.calls, "sp");
+    result.kind = NULL;
     assert_int_equal(ask("HEAD /profile_wall_start"), 200);
     assert_string_equal(seen.calls, "");
     assert_int_equal(ask("GET /profile_wall_start?delay=0.005"), 200);
@@ -278,8 +295,6 @@ static void a_start_that_fails_leaves_nothing(void **state) {
     plan.begin_error = -EAGAIN;
     refuses("GET /profile_start", 500, "The CPU sampler could not be started.\n");
     refuses("GET /profile_wall_start", 500, "The wall clock reader could not be started.\n");
-    refuses("GET /profile_wall_stop", 400,
-            "There is no recording: ask profile_wall_start first.\n");
 }
 
 int main(void) {
