@@ -35,6 +35,7 @@ static void unlock(void) {
 }
 
 static void free_file(struct pep_symbol_file *file) {
+    pep_arena_drop(&file->lines.arena);
     pep_arena_drop(&file->arena);
     pep_free(file);
 }
@@ -47,7 +48,7 @@ static void trim(void) {
         cache.bytes = 0;
         for (struct pep_symbol_file **at = &cache.files; *at != NULL; at = &(*at)->next) {
             struct pep_symbol_file *file = *at;
-            cache.bytes += file->arena.total_bytes;
+            cache.bytes += file->arena.total_bytes + file->lines.arena.total_bytes;
             if (file->references > 0)
                 continue;
             bool is_older = oldest == NULL || file->last_used < (*oldest)->last_used;
@@ -67,8 +68,9 @@ static void trim(void) {
 static bool is_stale(const struct pep_symbol_file *file, const struct pep_mapping *mapping) {
     if (file->references > 0 || mapping->is_vdso)
         return false;
-    return file->build_id[0] == '\0' || (!file->has_symtab && !file->has_debug_file &&
-                                         pep_debug_file_exists(file->build_id, PEP_DEBUG_ROOT));
+    return file->build_id[0] == '\0' ||
+           ((!file->has_symtab || !file->has_lines) && !file->has_debug_file &&
+            pep_debug_file_exists(file->build_id, PEP_DEBUG_ROOT));
 }
 
 /* Holding the lock. */
@@ -90,6 +92,7 @@ static struct pep_symbol_file *load(const struct pep_mapping *mapping, bool is_m
     if (file == NULL)
         return NULL;
     pep_arena_init(&file->arena, 0);
+    pep_line_cache_init(&file->lines);
     memcpy(file->build_id, mapping->build_id, sizeof(file->build_id));
     file->path = pep_arena_strdup(&file->arena, mapping->path);
     if (file->path == NULL || pep_symbol_file_load(file, mapping, is_main) == -ENOMEM) {
@@ -184,6 +187,20 @@ const char *pep_symbol_file_fde_name(struct pep_symbol_file *file, const struct 
     }
     unlock();
     return name;
+}
+
+void pep_symbol_file_find_lines(struct pep_symbol_file *file, const uint64_t *addresses,
+                                uint32_t count, const struct pep_line_entry **found) {
+    lock();
+    for (uint32_t i = 0; i < count; i++)
+        found[i] = pep_line_cache_find(&file->lines, addresses[i]);
+    unlock();
+}
+
+void pep_symbol_file_keep_lines(struct pep_symbol_file *file, const struct pep_lines_file *read) {
+    lock();
+    pep_line_cache_keep(&file->lines, read, file->references == 1);
+    unlock();
 }
 
 uint64_t pep_symbol_cache_bytes(void) {

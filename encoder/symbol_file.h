@@ -14,6 +14,7 @@
 #define PEP_ENCODER_SYMBOL_FILE_H
 
 #include "encoder/elf.h"
+#include "encoder/line_cache.h"
 #include "encoder/symbol_table.h"
 #include "sampler/profile.h"
 
@@ -35,6 +36,8 @@ struct pep_symbol_file {
     bool is_matched;                /* a file that belongs to the mapping was found */
     bool has_symtab;                /* here or in a debug file */
     bool has_debug_file;            /* there was one when this was loaded, good or not */
+    bool has_lines;                 /* there is debug information, here or in a debug file */
+    struct pep_line_cache lines;    /* the cache's lock */
     uint32_t references;            /* the cache's lock */
     uint64_t last_used;             /* the cache's lock */
     struct pep_symbol_file *next;   /* the cache's lock */
@@ -50,6 +53,12 @@ const struct pep_symbol_text *pep_symbol_file_text(struct pep_symbol_file *file,
                                                    const struct pep_symbol *symbol);
 /* "module!fn_0x4a3b0" for a function of this file without a name, likewise. */
 const char *pep_symbol_file_fde_name(struct pep_symbol_file *file, const struct pep_fde *fde);
+/* The source lines of addresses of this file, as kept from earlier requests, in found[count];
+ * NULL: not kept. They live as long as the reference. */
+void pep_symbol_file_find_lines(struct pep_symbol_file *file, const uint64_t *addresses,
+                                uint32_t count, const struct pep_line_entry **found);
+/* Keeps what a read brought. */
+void pep_symbol_file_keep_lines(struct pep_symbol_file *file, const struct pep_lines_file *read);
 /* The file name in a path, without the mark of a deleted file. NULL without memory. */
 const char *pep_symbol_module_name(struct pep_arena *arena, const char *path);
 /* Bytes held by the cache, and how many loads there were since the start (tests, own state). */

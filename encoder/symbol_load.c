@@ -44,9 +44,8 @@ static bool open_and_check(struct pep_elf *elf, struct pep_arena *scratch, const
     return false;
 }
 
-/* The path, then what the kernel still knows of a file that was deleted or replaced. */
-static bool open_object(struct pep_elf *elf, struct pep_arena *scratch,
-                        const struct pep_mapping *mapping, bool is_main) {
+bool pep_symbol_open_object(struct pep_elf *elf, struct pep_arena *scratch,
+                            const struct pep_mapping *mapping, bool is_main) {
     if (mapping->path[0] == '/' && open_and_check(elf, scratch, mapping->path, mapping))
         return true;
     if (is_main && open_and_check(elf, scratch, "/proc/self/exe", mapping))
@@ -89,16 +88,28 @@ static int add_mini_symbols(struct pep_symbol_builder *builder, const struct pep
     return pep_symbol_builder_add_section(builder, &mini, pep_elf_section_typed(&mini, SHT_SYMTAB));
 }
 
+bool pep_symbol_has_lines(const struct pep_elf *elf) {
+    const Elf64_Shdr *section = pep_elf_section_named(elf, ".debug_info");
+    if (section == NULL)
+        section = pep_elf_section_named(elf, ".zdebug_info");
+    return elf->fd >= 0 && section != NULL && section->sh_type != SHT_NOBITS &&
+           section->sh_size > 0;
+}
+
 /* .symtab, here or in the debug file, holds all that .dynsym does; mini symbols leave it out. */
 static int add_symbols(struct pep_symbol_file *file, struct pep_symbol_builder *builder,
                        const struct pep_elf *elf) {
     const Elf64_Shdr *symtab = pep_elf_section_typed(elf, SHT_SYMTAB);
     struct pep_elf debug = {.fd = -1};
     file->has_debug_file = pep_debug_file_exists(elf->build_id, PEP_DEBUG_ROOT);
+    file->has_lines = pep_symbol_has_lines(elf);
     int err = pep_symbol_builder_add_section(builder, elf, symtab);
-    if (symtab == NULL && pep_debug_file_open(&debug, elf, file->path, PEP_DEBUG_ROOT)) {
-        symtab = pep_elf_section_typed(&debug, SHT_SYMTAB);
-        err = pep_symbol_builder_add_section(builder, &debug, symtab);
+    if ((symtab == NULL || !file->has_lines) &&
+        pep_debug_file_open(&debug, elf, file->path, PEP_DEBUG_ROOT)) {
+        file->has_lines = file->has_lines || pep_symbol_has_lines(&debug);
+        if (symtab == NULL)
+            err = pep_symbol_builder_add_section(builder, &debug,
+                                                 pep_elf_section_typed(&debug, SHT_SYMTAB));
         pep_elf_close(&debug);
     }
     file->has_symtab = builder->count > 0;
@@ -118,7 +129,7 @@ int pep_symbol_file_load(struct pep_symbol_file *file, const struct pep_mapping 
     pep_arena_init(&scratch, 0);
     int err = -ENOENT;
     file->is_matched = mapping->is_vdso ? copy_vdso(&elf, &scratch, mapping)
-                                        : open_object(&elf, &scratch, mapping, is_main);
+                                        : pep_symbol_open_object(&elf, &scratch, mapping, is_main);
     if (file->is_matched) {
         struct pep_symbol_builder builder;
         pep_symbol_builder_init(&builder, &file->arena);

@@ -59,9 +59,11 @@ static void write_callers(struct pep_exchange *exchange, const struct pep_profil
                           const struct pep_callers_query *query, bool is_json) {
     struct pep_response *response = exchange->response;
     struct pep_callers callers;
-    struct pep_encode_job job = {.profile = profile,
+    struct pep_profile prepared = *profile;
+    struct pep_encode_job job = {.profile = &prepared,
                                  .arena = exchange->arena,
                                  .symbolizer = pep_symbolizer_begin(exchange->arena)};
+    pep_symbolizer_prepare(job.symbolizer, exchange->arena, &prepared);
     if (!job.symbolizer || !pep_callers_find(&callers, &job, query)) {
         pep_response_error(response, 503, "Not enough memory for this profile.");
     } else {

@@ -94,6 +94,7 @@ static void write_stacks(const struct pep_peek_job *job, struct pep_writer *writ
         pep_write_text(writer, "There is not enough memory for the stacks.\n");
         return;
     }
+    pep_symbolizer_prepare(symbolizer, arena, dump->profile);
     const struct pep_threads_job threads = {
         .dump = dump, .symbolizer = symbolizer, .writer = writer, .arena = arena};
     write_command(writer, dump);
@@ -105,11 +106,13 @@ static void write_stacks(const struct pep_peek_job *job, struct pep_writer *writ
 static void write_tree(const struct pep_profile *profile, struct pep_writer *writer,
                        struct pep_arena *arena) {
     static const struct pep_report_options options = {.is_by_thread = true};
-    const struct pep_encode_job job = {.profile = profile,
+    struct pep_profile prepared = *profile;
+    const struct pep_encode_job job = {.profile = &prepared,
                                        .symbolizer = pep_symbolizer_begin(arena),
                                        .writer = writer,
                                        .arena = arena,
                                        .report = &options};
+    pep_symbolizer_prepare(job.symbolizer, arena, &prepared);
     pep_write(writer, "\n", 1);
     write_line(writer, SHORT_LINE);
     pep_write_text(writer,

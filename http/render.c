@@ -163,6 +163,9 @@ static int encode(struct pep_writer *writer, enum pep_format format, struct pep_
     job->title = title_of(job->profile, job->arena);
     if (!job->symbolizer)
         return -ENOMEM;
+    struct pep_profile profile = *job->profile; /* with one comment more */
+    pep_symbolizer_prepare(job->symbolizer, job->arena, &profile);
+    job->profile = &profile;
     if (format == PEP_FORMAT_PPROF) {
         error = pep_gzip_writer_init(&gzip, writer, GZIP_LEVEL);
         job->writer = &gzip.writer;

@@ -3,9 +3,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 
 #include "sampler/rt/atomics.h"
 
@@ -46,6 +48,12 @@ PEP_SIGNAL_SAFE int pep_os_unmap(void *address, size_t size_bytes) {
     return (int)call4(SYS_munmap, (long)address, (long)size_bytes, 0, 0);
 }
 #endif
+
+PEP_SIGNAL_SAFE void *pep_os_map_shared(size_t size_bytes) {
+    long r = pep_os_call6(SYS_mmap, 0, (long)size_bytes, PROT_READ | PROT_WRITE,
+                          MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return r < 0 && r > -4096 ? NULL : (void *)r;
+}
 
 PEP_SIGNAL_SAFE int pep_os_madvise(void *address, size_t size_bytes, int advice) {
     return (int)call4(SYS_madvise, (long)address, (long)size_bytes, advice, 0);
@@ -191,6 +199,19 @@ PEP_SIGNAL_SAFE int pep_os_prctl(int option, unsigned long a, unsigned long b, u
     return (int)pep_os_call6(SYS_prctl, option, (long)a, (long)b, (long)c, (long)d, 0);
 }
 
+/* clone(2): no exit signal, so only a wait with __WALL or __WCLONE sees it; no tracer follows. */
+PEP_SIGNAL_SAFE int pep_os_clone_child(void) {
+    return (int)pep_os_call6(SYS_clone, CLONE_UNTRACED, 0, 0, 0, 0, 0);
+}
+
+PEP_SIGNAL_SAFE int pep_os_wait_child(int pid, int *status, int flags) {
+    return (int)call4(SYS_wait4, pid, (long)status, flags | __WALL, 0);
+}
+
+PEP_SIGNAL_SAFE int pep_os_kill(int pid, int sig) {
+    return (int)call4(SYS_kill, pid, sig, 0, 0);
+}
+
 PEP_SIGNAL_SAFE int pep_os_timer_create(clockid_t clock, const struct sigevent *event, int *id) {
     return (int)call4(SYS_timer_create, clock, (long)event, (long)id, 0);
 }
@@ -230,6 +251,17 @@ PEP_SIGNAL_SAFE int pep_os_futex_wait(int *word, int expected, uint64_t timeout_
 
 PEP_SIGNAL_SAFE int pep_os_futex_wake(int *word, int count) {
     return (int)call4(SYS_futex, (long)word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, count, 0);
+}
+
+PEP_SIGNAL_SAFE int pep_os_futex_wait_shared(uint32_t *word, uint32_t expected,
+                                             uint64_t timeout_ns) {
+    struct timespec wait = {.tv_sec = (time_t)(timeout_ns / 1000000000u),
+                            .tv_nsec = (long)(timeout_ns % 1000000000u)};
+    return (int)call4(SYS_futex, (long)word, FUTEX_WAIT, expected, (long)&wait);
+}
+
+PEP_SIGNAL_SAFE int pep_os_futex_wake_shared(uint32_t *word) {
+    return (int)call4(SYS_futex, (long)word, FUTEX_WAKE, 1, 0);
 }
 
 /* rep movsb and stosb: no call that the compiler could turn into libc's memcpy. */

@@ -30,6 +30,8 @@ PEP_SIGNAL_SAFE long pep_os_call6(long nr, long a, long b, long c, long d, long 
 
 /* Memory. pep_os_map: private anonymous zeroed memory, NULL when refused. */
 PEP_SIGNAL_SAFE void *pep_os_map(size_t size_bytes);
+/* The same, seen by a child too; NULL when refused. */
+PEP_SIGNAL_SAFE void *pep_os_map_shared(size_t size_bytes);
 PEP_SIGNAL_SAFE int pep_os_unmap(void *address, size_t size_bytes);
 PEP_SIGNAL_SAFE int pep_os_madvise(void *address, size_t size_bytes, int advice);
 /* Copies from this process's own memory; never faults. Bytes copied, may be short at the first
@@ -71,6 +73,13 @@ PEP_SIGNAL_SAFE int pep_os_gettid(void);
 PEP_SIGNAL_SAFE int pep_os_tgsigqueueinfo(int tgid, int tid, int sig, const siginfo_t *info);
 PEP_SIGNAL_SAFE int pep_os_prctl(int option, unsigned long a, unsigned long b, unsigned long c,
                                  unsigned long d);
+/* A copy of this process with the calling thread alone, that the host's wait(2) does not see and
+ * no signal tells of: its pid, 0 in the child, or -errno. */
+PEP_SIGNAL_SAFE int pep_os_clone_child(void);
+/* wait4(2) for exactly that child: its pid, 0 when it still runs and WNOHANG was given, or
+ * -errno. */
+PEP_SIGNAL_SAFE int pep_os_wait_child(int pid, int *status, int flags);
+PEP_SIGNAL_SAFE int pep_os_kill(int pid, int sig);
 
 /* Timers and clocks. */
 PEP_SIGNAL_SAFE int pep_os_timer_create(clockid_t clock, const struct sigevent *event, int *id);
@@ -84,6 +93,10 @@ PEP_SIGNAL_SAFE int pep_os_perf_event_open(struct perf_event_attr *attr, int tid
 PEP_SIGNAL_SAFE void pep_os_sleep_ns(uint64_t ns);
 PEP_SIGNAL_SAFE int pep_os_futex_wait(int *word, int expected, uint64_t timeout_ns);
 PEP_SIGNAL_SAFE int pep_os_futex_wake(int *word, int count);
+/* For a word that a child writes: memory of pep_os_map_shared. */
+PEP_SIGNAL_SAFE int pep_os_futex_wait_shared(uint32_t *word, uint32_t expected,
+                                             uint64_t timeout_ns);
+PEP_SIGNAL_SAFE int pep_os_futex_wake_shared(uint32_t *word);
 
 /* The CPU clock of another thread of this process (clock_getcpuclockid(3), the kernel's form). */
 static inline clockid_t pep_os_thread_cpu_clock(int tid) {
