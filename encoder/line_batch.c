@@ -108,6 +108,9 @@ const char *pep_line_batch_run(struct pep_line_batch *batch, uint64_t deadline_n
     const char *sentence = sentence_of(batch);
     if (sentence == NULL && error == -ETIME)
         sentence = "Source lines are missing: there was no time to read all.";
+    if (sentence == NULL && error == -EFBIG)
+        sentence = "Source lines are missing: the program uses so much memory that a copy to read "
+                   "them in would hold it up.";
     if (sentence == NULL && error != 0)
         sentence = pep_arena_printf(batch->arena,
                                     "Source lines are missing: no process to read them could be "

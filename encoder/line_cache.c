@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "encoder/symbolize.h"
+#include "sampler/rt/os.h"
 
 void pep_line_cache_init(struct pep_line_cache *cache) {
     pep_arena_init(&cache->arena, 0);
@@ -76,21 +77,27 @@ static void add(struct pep_line_cache *cache, uint64_t address, const struct pep
 
 void pep_line_cache_keep(struct pep_line_cache *cache, const struct pep_lines_file *read,
                          bool is_alone) {
+    if (read->end != PEP_LINES_UNREAD)
+        cache->at_end = read->end;
+    if (read->end == PEP_LINES_LATE) {
+        cache->late_count++;
+        cache->late_ns = pep_os_clock_ns(CLOCK_MONOTONIC);
+    } else if (read->end != PEP_LINES_UNREAD) {
+        cache->late_count = 0;
+    }
     if (cache->arena.total_bytes > PEP_LINE_CACHE_BYTES && !is_alone)
         return;
     if (cache->arena.total_bytes > PEP_LINE_CACHE_BYTES) {
         pep_arena_drop(&cache->arena);
         pep_line_cache_init(cache);
     }
-    if (read->end != PEP_LINES_UNREAD)
-        cache->at_end = read->end;
-    if (read->end == PEP_LINES_LATE)
-        cache->late_count++;
     for (uint32_t i = 0; i < read->count; i++)
         if (read->answers[i] != NULL && pep_line_cache_find(cache, read->addresses[i]) == NULL)
             add(cache, read->addresses[i], read->answers[i]);
 }
 
 bool pep_line_cache_is_hopeless(const struct pep_line_cache *cache) {
-    return cache->at_end == PEP_LINES_DAMAGED || cache->late_count >= PEP_LINE_TRIES_MAX;
+    if (cache->late_count >= PEP_LINE_TRIES_MAX)
+        return pep_os_clock_ns(CLOCK_MONOTONIC) - cache->late_ns < PEP_LINE_PAUSE_NS;
+    return cache->at_end == PEP_LINES_DAMAGED;
 }

@@ -16,6 +16,7 @@
 
 #define PEP_LINE_CACHE_BYTES (UINT64_C(32) << 20)
 #define PEP_LINE_TRIES_MAX 2 /* reads of a file that come too late before it is left alone */
+#define PEP_LINE_PAUSE_NS UINT64_C(60000000000) /* for so long */
 
 struct pep_line_frame {
     const char *name;        /* demangled; NULL: not known */
@@ -40,7 +41,8 @@ struct pep_line_cache {
         const char *raw, *demangled; /* NULL: not asked for */
     } * texts;
     size_t text_count, text_capacity;
-    uint32_t late_count;       /* reads that did not end in time */
+    uint32_t late_count;       /* reads in a row that did not end in time */
+    uint64_t late_ns;          /* CLOCK_MONOTONIC, the last of these */
     enum pep_lines_end at_end; /* of the last read of this file */
 };
 
@@ -51,7 +53,7 @@ const struct pep_line_entry *pep_line_cache_find(const struct pep_line_cache *ca
 /* Keeps the answers of a read. A full cache is emptied first when nobody else looks at it. */
 void pep_line_cache_keep(struct pep_line_cache *cache, const struct pep_lines_file *read,
                          bool is_alone);
-/* True when there is no sense in reading this file again. */
+/* True when there is no sense in reading this file now. */
 bool pep_line_cache_is_hopeless(const struct pep_line_cache *cache);
 
 #endif

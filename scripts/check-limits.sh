@@ -31,7 +31,7 @@ find preload sampler encoder http test \( -name '*.[ch]' -o -name '*.cpp' \) | s
             bad++
         }
         # Kernel calls have six arguments, and ours mirror them; what tests build is a table.
-        if (head ~ /\(/ && parameters(head) > 5 && FILENAME !~ /^(sampler\/rt\/os\.c$|preload\/hook_(syscall|mmap|mmap_real)\.c$|test\/)/) {
+        if (head ~ /\(/ && parameters(head) > 5 && FILENAME !~ /^(sampler\/rt\/os\.c$|encoder\/lines_child\.c$|preload\/hook_(syscall|mmap|mmap_real)\.c$|test\/)/) {
             printf "  %s:%d: %d parameters\n", name, start, parameters(head)
             bad++
         }

@@ -477,38 +477,6 @@ static void a_deadly_file_is_tried_once(void **state) {
     }
 }
 
-/* -- the cache ------------------------------------------------------------------------------- */
-
-static void a_full_cache_is_emptied_when_nobody_looks(void **state) {
-    (void)state;
-    struct pep_line_cache cache = {.at_end = PEP_LINES_UNREAD};
-    pep_line_cache_init(&cache);
-    const struct pep_line line = {.function = "_ZN1A1bEv", .file = "a.cc", .line = 7};
-    struct pep_lines lines = {&line, 1}, *answers[] = {&lines};
-    uint64_t address = 0;
-    struct pep_lines_file read = {
-        .addresses = &address, .count = 1, .answers = answers, .end = PEP_LINES_READ};
-    while (cache.arena.total_bytes <= PEP_LINE_CACHE_BYTES) {
-        address++;
-        pep_line_cache_keep(&cache, &read, true);
-    }
-    const struct pep_line_entry *entry = pep_line_cache_find(&cache, 1);
-    assert_string_equal(entry->frames[0].name, "A::b");
-    assert_string_equal(entry->frames[0].system_name, "_ZN1A1bEv");
-    address++;
-    pep_line_cache_keep(&cache, &read, false);
-    assert_null(pep_line_cache_find(&cache, address));
-    pep_line_cache_keep(&cache, &read, true);
-    assert_non_null(pep_line_cache_find(&cache, address));
-    assert_null(pep_line_cache_find(&cache, 1));
-    assert_false(pep_line_cache_is_hopeless(&cache));
-    read.end = PEP_LINES_LATE;
-    for (int i = 0; i < PEP_LINE_TRIES_MAX; i++)
-        pep_line_cache_keep(&cache, &read, true);
-    assert_true(pep_line_cache_is_hopeless(&cache));
-    pep_arena_drop(&cache.arena);
-}
-
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
 int main(void) {
@@ -524,7 +492,6 @@ int main(void) {
         TEST(lines_are_kept_for_the_next_request),
         TEST(without_a_child_there_are_names),
         TEST(a_deadly_file_is_tried_once),
-        TEST(a_full_cache_is_emptied_when_nobody_looks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
