@@ -229,6 +229,15 @@ static void limit_memory(void) {
     pep_os_call6(SYS_prlimit64, 0, RLIMIT_AS, (long)&limit, 0, 0, 0);
 }
 
+/* Where memory runs out, the kernel is to take this one and not the host (proc(5)). */
+static void be_first_to_go(void) {
+    int fd = pep_os_open("/proc/self/oom_score_adj", O_WRONLY, 0);
+    if (fd < 0)
+        return;
+    pep_os_write(fd, "1000", 4);
+    pep_os_close(fd);
+}
+
 /* (1) no handler of the host may run here; (2) no descriptor of the host may stay open: an end of
  * a pipe would keep somebody waiting; (3) no core file in the host's name; (4) an end of its own
  * for when the parent cannot bring one about. */
@@ -243,8 +252,9 @@ static void confine(void) {
     pep_os_call6(SYS_prlimit64, 0, RLIMIT_CORE, (long)&none, 0, 0, 0);
     pep_os_call6(SYS_prlimit64, 0, RLIMIT_CPU, (long)&cpu, 0, 0, 0);
     pep_os_prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-    pep_os_prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     limit_memory();
+    be_first_to_go();
+    pep_os_prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* last: files of /proc/self are root's then */
 }
 
 void pep_lines_child(const struct pep_lines_task *task) {
