@@ -35,7 +35,7 @@ for chld in handled ignore; do
         'outermost.*inlined\.c:[0-9]+'
     is "no read was refused" "$(counter lines_refused)" 0
     is "none was damaged" "$(counter lines_damaged)" 0
-    host_stop
+    host_stop -TERM
     is "SIGCHLD $chld: the host's waitpid(-1) saw nobody, no handler ran" \
         "$(tail -n 1 "$TMP/host.out")" "children 0, told 0"
 done
@@ -52,6 +52,6 @@ matches "with names" "$(cat "$TMP/tree")" '; outermost'
 check "a profile arrives too" profile p.gz "seconds=1"
 go tool pprof -symbolize=none -comments "$TMP/p.gz" >"$TMP/comments" 2>/dev/null
 matches "and says what is missing" "$(cat "$TMP/comments")" 'Source lines of .*damaged are missing'
-host_stop
+host_stop -TERM
 is "the host lives until its own end" "$HOST_STATUS" 0
 done_testing
