@@ -49,7 +49,7 @@ static const char *trouble_of(const struct pep_symbol_file *file) {
     case PEP_LINES_LATE:
         return "reading its debug information takes too long";
     case PEP_LINES_PARTLY:
-        return "its debug information contradicts itself";
+        return "its debug information could be read only in part";
     case PEP_LINES_DAMAGED:
         return "its debug information cannot be read";
     default:

@@ -222,7 +222,8 @@ static void take_answers(struct pep_arena *arena, const struct pep_lines_task *t
 
 int pep_lines_read(struct pep_arena *arena, struct pep_lines_file *files, uint32_t file_count,
                    uint64_t deadline_ns) {
-    struct pep_lines_task task = {.files = files, .file_count = file_count};
+    struct pep_lines_task task = {
+        .files = files, .parent = pep_os_getpid(), .file_count = file_count};
     uint64_t size_bytes;
     for (uint32_t i = 0; i < file_count; i++) {
         files[i].end = PEP_LINES_UNREAD;

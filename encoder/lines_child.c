@@ -238,10 +238,15 @@ static void be_first_to_go(void) {
     pep_os_close(fd);
 }
 
+static void __attribute__((noreturn)) end(void) {
+    for (;;)
+        pep_os_call6(SYS_exit_group, 0, 0, 0, 0, 0, 0);
+}
+
 /* (1) no handler of the host may run here; (2) no descriptor of the host may stay open: an end of
  * a pipe would keep somebody waiting; (3) no core file in the host's name; (4) an end of its own
  * for when the parent cannot bring one about. */
-static void confine(void) {
+static void confine(int parent) {
     const struct pep_ksigaction by_default = {.handler = SIG_DFL};
     for (int sig = 1; sig <= SIGNALS; sig++)
         pep_os_sigaction(sig, &by_default, NULL);
@@ -252,13 +257,15 @@ static void confine(void) {
     pep_os_call6(SYS_prlimit64, 0, RLIMIT_CORE, (long)&none, 0, 0, 0);
     pep_os_call6(SYS_prlimit64, 0, RLIMIT_CPU, (long)&cpu, 0, 0, 0);
     pep_os_prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    if (pep_os_call6(SYS_getppid, 0, 0, 0, 0, 0, 0) != parent) /* it died before that */
+        end();
     limit_memory();
     be_first_to_go();
     pep_os_prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* last: files of /proc/self are root's then */
 }
 
 void pep_lines_child(const struct pep_lines_task *task) {
-    confine();
+    confine(task->parent);
     child.task = task;
     child.used_bytes = task->sheet->used_bytes;
     uint32_t number = 0;
@@ -274,6 +281,5 @@ void pep_lines_child(const struct pep_lines_task *task) {
     }
     pep_store_release(&task->sheet->is_done, 1u); /* pairs with the acquire in lines.c */
     pep_os_futex_wake_shared(&task->sheet->is_done);
-    for (;;)
-        pep_os_call6(SYS_exit_group, 0, 0, 0, 0, 0, 0);
+    end();
 }

@@ -35,6 +35,7 @@ struct pep_lines_sheet {
 struct pep_lines_task {
     struct pep_lines_sheet *sheet;
     struct pep_lines_file *files;
+    int parent; /* process id */
     uint32_t file_count;
     uint32_t first; /* the child begins here */
     uint32_t address_count;
