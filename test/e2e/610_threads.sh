@@ -43,7 +43,7 @@ URL=$(url_of "$HOST_PID") || not_ok "the host serves"
 # settled N: that many threads of the host's own are left, and each has gone to sleep. One that was
 # joined may still be on its way out.
 settled() {
-    [ "$(cat "/proc/$HOST_PID/task"/*/comm | grep -vc '^profep')" = "$1" ] && all_sleep
+    [ "$(cat "/proc/$HOST_PID/task"/*/comm | grep -vc '^profep')" = "$1" ] && all_sleep '[0-9]'
 }
 
 check "the threads are there" within 60 grep -q ready "$TMP/host.out"

@@ -161,7 +161,7 @@ session_of() {
 }
 
 # all_sleep [CALL]: every thread of the host's own is asleep in a system call, or in that one (its
-# number). Where these cannot be seen: asleep.
+# number, or a pattern of it). Where these cannot be seen: asleep.
 all_sleep() {
     ! is_gone "$HOST_PID" || return 1
     if cat "/proc/$HOST_PID/syscall" >/dev/null 2>&1; then
