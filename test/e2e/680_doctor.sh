@@ -89,6 +89,7 @@ if unshare -m sh -c 'umount -l /proc' 2>/dev/null; then
     listens() { runs "$pid" sleeps && [ -e "$RUNDIR/$pid.json" ]; }
     within 10 listens
     says "a process that sees no /proc" 1 "^cannot  It sees no /proc, .* is in $RUNDIR\. Mount it" "$pid"
+    matches "profep ls has it all the same" "$("$PROFEP" ls -q)" "^ *$pid  .*http://"
     # shellcheck disable=SC2016 # for the inner shell
     for what in "$pid" ./sleeps; do
         unshare -m sh -c 'umount -l /proc; exec "$0" doctor "$1"' "$PROFEP" "$what" >"$TMP/said.txt" 2>&1
