@@ -21,6 +21,7 @@
 
 #include "sampler/cpu.h"
 #include "sampler/cpu_internal.h"
+#include "sampler/modules.h"
 #include "sampler/rt/counters.h"
 #include "sampler/rt/os.h"
 #include "sampler/stack_table.h"
@@ -315,6 +316,7 @@ static void a_forked_child_starts_clean(void **state) {
             struct sigevent none = {.sigev_notify = SIGEV_NONE};
             int bad = timer_create(CLOCK_MONOTONIC, &none, &own[0]) != 0;
             bad |= timer_create(CLOCK_MONOTONIC, &none, &own[1]) != 0;
+            pep_modules_after_fork();
             pep_cpu_after_fork_child();
             pep_threads_after_fork();
             struct pep_cpu_state now;

@@ -16,11 +16,11 @@
 #include <string.h>
 
 #include "encoder/symbolize.h"
-#include "http/civetweb_glue.h"
 #include "http/render.h"
 #include "http/routes.h"
 #include "sampler/cpu.h"
 #include "sampler/rt/counters.h"
+#include "test/unit/ask_routes.h"
 
 int __wrap_pep_window_run(struct pep_arena *arena, const struct pep_window *window,
                           struct pep_profile **profile);
@@ -75,7 +75,7 @@ static int look_up(struct pep_symbolizer *symbolizer, const struct pep_profile *
     return 1;
 }
 
-static struct pep_symbolizer symbolizer = {look_up};
+static struct pep_symbolizer symbolizer = {.lookup = look_up};
 
 struct pep_symbolizer *__wrap_pep_symbolizer_begin(struct pep_arena *arena) {
     (void)arena;
@@ -94,85 +94,22 @@ void __wrap_pep_cpu_state(struct pep_cpu_state *state) {
 
 /* -- asking --------------------------------------------------------------------------------- */
 
-static struct pep_arena arena;
-static char wire[400000], *body;
-static size_t wire_count, body_left, send_limit;
-static const char *body_from;
-static struct pep_service service;
-static int end_error;
-
-static int send_fake(struct pep_sink *sink, const void *bytes, size_t count) {
-    (void)sink;
-    if (wire_count + count > send_limit)
-        return -EPIPE;
-    memcpy(wire + wire_count, bytes, count);
-    wire_count += count;
-    wire[wire_count] = '\0';
-    return 0;
-}
-
-static long read_fake(struct pep_exchange *exchange, void *to, size_t max) {
-    (void)exchange;
-    if (!body_from)
-        return -EIO;
-    size_t count = body_left < max ? body_left : max;
-    memcpy(to, body_from, count);
-    body_from += count;
-    body_left -= count;
-    return (long)count;
-}
-
-static struct pep_sink sink = {send_fake};
-
-/* Sends "METHOD target HTTP/x" and headers through everything but the socket; the status. */
-static int ask(const char *line, const char *headers) {
-    static struct pep_message message;
-    struct pep_request request;
-    struct pep_response response;
-    const char *sentence;
-    char text[PEP_WIRE_REQUEST_BYTES + 1];
-    int count = snprintf(text, sizeof(text), "%s\r\nHost: localhost\r\n%s\r\n", line, headers);
-    assert_int_equal(pep_wire_parse(text, (size_t)count, &message), 0);
-    assert_int_equal(pep_request_init(&request, &message, &arena, &sentence), 0);
-    pep_response_init(&response, &sink);
-    response.is_head = request.method == PEP_HEAD;
-    response.is_old = request.is_old;
-    struct pep_exchange exchange = {.service = &service,
-                                    .request = &request,
-                                    .response = &response,
-                                    .arena = &arena,
-                                    .read_body = read_fake};
-    wire_count = 0;
-    wire[0] = '\0';
-    pep_routes_serve(&exchange);
-    end_error = pep_response_end(&response);
-    body = strstr(wire, "\r\n\r\n");
-    if (body) {
-        *body = '\0';
-        body += 4;
-    }
-    return wire_count > 9 ? atoi(wire + 9) : 0;
-}
-
 static bool has(const char *header) {
-    return strstr(wire, header) != NULL;
+    return strstr(asked.wire, header) != NULL;
 }
 
 static int reset(void **state) {
     (void)state;
-    service = (struct pep_service){
-        .hz = 100, .url = "http://127.0.0.1:1/", .access = {.own_host = "127.0.0.1"}};
+    ask_routes_reset();
     windows_run = window_error = render_error = 0;
     render_bytes = 10;
-    send_limit = sizeof(wire) - 1;
-    body_from = NULL;
     return 0;
 }
 
 static int check(void **state) {
     (void)state;
     assert_int_equal(symbolizers_open, 0);
-    pep_arena_drop(&arena);
+    pep_arena_drop(&asked.arena);
     return 0;
 }
 
@@ -180,119 +117,113 @@ static void expect_sentence(const char *sentence) {
     assert_true(has("X-Go-Pprof: 1") && has("Content-Type: text/plain; charset=utf-8"));
     assert_true(has("X-Content-Type-Options: nosniff") && has("Connection: close"));
     assert_false(has("Content-Disposition"));
-    assert_string_equal(body, sentence);
+    assert_string_equal(asked.body, sentence);
 }
 
 /* -- tests ---------------------------------------------------------------------------------- */
 
 static void test_simple_routes(void **state) {
     (void)state;
-    assert_int_equal(ask("GET /healthz HTTP/1.1", ""), 200);
-    assert_string_equal(body, "ok\n");
+    assert_int_equal(ask_routes("GET /healthz HTTP/1.1", ""), 200);
+    assert_string_equal(asked.body, "ok\n");
     assert_true(has("HTTP/1.1 200 OK\r\n") && has("Content-Length: 3"));
-    assert_int_equal(ask("HEAD /healthz HTTP/1.0", ""), 200);
+    assert_int_equal(ask_routes("HEAD /healthz HTTP/1.0", ""), 200);
     assert_true(has("HTTP/1.0 200 OK\r\n") && has("Content-Length: 3"));
-    assert_string_equal(body, "");
-    assert_int_equal(ask("GET /debug/pprof?a=b HTTP/1.1", ""), 301);
+    assert_string_equal(asked.body, "");
+    assert_int_equal(ask_routes("GET /debug/pprof?a=b HTTP/1.1", ""), 301);
     assert_true(has("Location: /debug/pprof/?a=b"));
-    assert_int_equal(ask("GET /debug/pprof HTTP/1.1", ""), 301);
+    assert_int_equal(ask_routes("GET /debug/pprof HTTP/1.1", ""), 301);
     assert_true(has("Location: /debug/pprof/\r\n"));
-    assert_int_equal(ask("GET / HTTP/1.1", ""), 301);
+    assert_int_equal(ask_routes("GET / HTTP/1.1", ""), 301);
 }
 
 static void test_index(void **state) {
     (void)state;
-    assert_int_equal(ask("GET /debug/pprof/ HTTP/1.1", ""), 200);
+    assert_int_equal(ask_routes("GET /debug/pprof/ HTTP/1.1", ""), 200);
     assert_true(has("Content-Type: text/html; charset=utf-8"));
-    assert_non_null(strstr(body, "<th class=\"count\">Count</th><th>Profile</th>"));
-    assert_non_null(strstr(body, "href=\"profile\""));
-    assert_non_null(strstr(body, "href=\"cmdline\""));
-    assert_non_null(strstr(body, "href=\"symbol\""));
-    assert_true(strstr(body, "\"allocs\">") < strstr(body, "\"cmdline\">"));
-    assert_true(strstr(body, "\"cmdline\">") < strstr(body, "\"heap\">"));
-    assert_null(strstr(body, "href=\"/")); /* links work behind a prefix */
-    assert_null(strstr(body, "http"));
+    assert_non_null(strstr(asked.body, "<th class=\"count\">Count</th><th>Profile</th>"));
+    assert_non_null(strstr(asked.body, "href=\"profile\""));
+    assert_non_null(strstr(asked.body, "href=\"cmdline\""));
+    assert_non_null(strstr(asked.body, "href=\"symbol\""));
+    assert_true(strstr(asked.body, "\"allocs\">") < strstr(asked.body, "\"cmdline\">"));
+    assert_true(strstr(asked.body, "\"cmdline\">") < strstr(asked.body, "\"heap\">"));
+    assert_null(strstr(asked.body, "href=\"/")); /* links work behind a prefix */
+    assert_null(strstr(asked.body, "http"));
 }
 
 static void test_unknown(void **state) {
     (void)state;
     uint64_t refused = PEP_COUNTED(http_refused);
-    assert_int_equal(ask("GET /debug/pprof/nonsense HTTP/1.1", ""), 404);
+    assert_int_equal(ask_routes("GET /debug/pprof/nonsense HTTP/1.1", ""), 404);
     expect_sentence("Unknown profile\n");
-    assert_int_equal(ask("GET /debug/pprof/profile/ HTTP/1.1", ""), 404);
-    assert_int_equal(ask("GET /nothing HTTP/1.1", ""), 404);
+    assert_int_equal(ask_routes("GET /debug/pprof/profile/ HTTP/1.1", ""), 404);
+    assert_int_equal(ask_routes("GET /nothing HTTP/1.1", ""), 404);
     expect_sentence("There is nothing at this path; /debug/pprof/ lists what there is.\n");
     assert_int_equal(PEP_COUNTED(http_refused), refused + 3);
 }
 
 static void test_methods(void **state) {
     (void)state;
-    assert_int_equal(ask("POST /debug/pprof/profile HTTP/1.1", ""), 405);
+    assert_int_equal(ask_routes("POST /debug/pprof/profile HTTP/1.1", ""), 405);
     expect_sentence("This path answers GET, HEAD only.\n");
     assert_true(has("Allow: GET, HEAD\r\n"));
-    assert_int_equal(ask("DELETE /debug/pprof/symbol HTTP/1.1", ""), 405);
+    assert_int_equal(ask_routes("DELETE /debug/pprof/symbol HTTP/1.1", ""), 405);
     assert_true(has("Allow: GET, HEAD, POST"));
-    assert_int_equal(ask("OPTIONS /healthz HTTP/1.1", ""), 405);
+    assert_int_equal(ask_routes("OPTIONS /healthz HTTP/1.1", ""), 405);
     for (size_t i = 0; i < pep_routes_count; i++) {
         char line[128];
         snprintf(line, sizeof(line), "PUT %s?delay=x&sample_rate=x&format=x&thread= HTTP/1.1",
                  pep_routes[i].path);
         /* ProfileEndpoints' routes answer every method, as those of its server do. */
-        assert_int_equal(ask(line, "") != 405, (pep_routes[i].methods & PEP_PUT) != 0);
+        assert_int_equal(ask_routes(line, "") != 405, (pep_routes[i].methods & PEP_PUT) != 0);
         snprintf(line, sizeof(line), "PROPFIND %s HTTP/1.1", pep_routes[i].path);
-        assert_int_equal(ask(line, ""), 405);
+        assert_int_equal(ask_routes(line, ""), 405);
         snprintf(line, sizeof(line), "HEAD %s?x=1 HTTP/1.1", pep_routes[i].path);
-        int status = ask(line, "");
+        int status = ask_routes(line, "");
         bool is_head = (pep_routes[i].methods & PEP_HEAD) != 0;
         /* 400: what a GET without the words it needs gets, too. */
         assert_true(is_head ? status == 200 || status == 301 || status == 400 || status == 501
                             : status == 405);
-        assert_string_equal(body, "");
+        assert_string_equal(asked.body, "");
     }
     assert_int_equal(windows_run, 0); /* HEAD never profiles */
 }
 
 #define FORM "Content-Type: application/x-www-form-urlencoded"
 
-static int post_form(const char *line, const char *headers, const char *form, size_t count) {
-    body_from = form;
-    body_left = count;
-    return ask(line, headers);
-}
-
 static void test_forms(void **state) {
     (void)state;
     static char large[4200];
     const char form[] = "duration=2&delay=0.005&duration=3";
-    assert_int_equal(post_form("POST /profile?duration=9&thread=x HTTP/1.1", FORM "\r\n", form,
-                               sizeof(form) - 1),
+    assert_int_equal(ask_routes_with("POST /profile?duration=9&thread=x HTTP/1.1", FORM "\r\n",
+                                     form, sizeof(form) - 1),
                      200);
     assert_int_equal(window_seen.duration_ns, 2000000000);
     assert_int_equal(window_seen.hz, 200);
     assert_string_equal(window_seen.thread, "x");
-    assert_int_equal(post_form("PUT /profile HTTP/1.1", FORM "; charset=utf-8\r\n", "delay=0.5", 9),
-                     200);
+    assert_int_equal(
+        ask_routes_with("PUT /profile HTTP/1.1", FORM "; charset=utf-8\r\n", "delay=0.5", 9), 200);
     assert_int_equal(window_seen.hz, 2);
     /* Not a form, or not a method that brings one. */
-    assert_int_equal(post_form("POST /profile HTTP/1.1", FORM "x\r\n", "delay=0.5", 9), 400);
-    assert_int_equal(post_form("POST /profile HTTP/1.1", "", "delay=0.5", 9), 400);
-    assert_int_equal(post_form("DELETE /profile HTTP/1.1", FORM "\r\n", "delay=0.5", 9), 400);
+    assert_int_equal(ask_routes_with("POST /profile HTTP/1.1", FORM "x\r\n", "delay=0.5", 9), 400);
+    assert_int_equal(ask_routes_with("POST /profile HTTP/1.1", "", "delay=0.5", 9), 400);
+    assert_int_equal(ask_routes_with("DELETE /profile HTTP/1.1", FORM "\r\n", "delay=0.5", 9), 400);
     assert_int_equal(windows_run, 2);
-    assert_int_equal(post_form("POST /profile HTTP/1.1", FORM "\r\n", "", 0), 400);
-    assert_non_null(strstr(body, "Need to provide query params"));
-    assert_int_equal(post_form("POST /profile HTTP/1.1", FORM "\r\n", "delay\0=1", 8), 400);
+    assert_int_equal(ask_routes_with("POST /profile HTTP/1.1", FORM "\r\n", "", 0), 400);
+    assert_non_null(strstr(asked.body, "Need to provide query params"));
+    assert_int_equal(ask_routes_with("POST /profile HTTP/1.1", FORM "\r\n", "delay\0=1", 8), 400);
     expect_sentence("The form is not properly escaped.\n");
     memset(large, 'x', sizeof(large));
-    assert_int_equal(post_form("POST /profile HTTP/1.1", FORM "\r\n", large, 4096), 200);
-    assert_int_equal(post_form("POST /profile HTTP/1.1", FORM "\r\n", large, 4097), 413);
+    assert_int_equal(ask_routes_with("POST /profile HTTP/1.1", FORM "\r\n", large, 4096), 200);
+    assert_int_equal(ask_routes_with("POST /profile HTTP/1.1", FORM "\r\n", large, 4097), 413);
     expect_sentence("The form in the request's body is longer than 4 KiB.\n");
-    assert_int_equal(post_form("POST /profile HTTP/1.1", FORM "\r\n", NULL, 0), 400);
+    assert_int_equal(ask_routes_with("POST /profile HTTP/1.1", FORM "\r\n", NULL, 0), 400);
     expect_sentence("The request's body did not arrive whole.\n");
 }
 
 static void test_profile_headers(void **state) {
     (void)state;
-    assert_int_equal(ask("GET /debug/pprof/profile?seconds=1 HTTP/1.1", ""), 200);
+    assert_int_equal(ask_routes("GET /debug/pprof/profile?seconds=1 HTTP/1.1", ""), 200);
     assert_true(has("Content-Type: application/octet-stream"));
     assert_true(has("Content-Disposition: attachment; filename=\"profile\""));
     assert_true(has("Vary: Accept") && has("X-Content-Type-Options: nosniff"));
@@ -301,8 +232,8 @@ static void test_profile_headers(void **state) {
     assert_int_equal(window_seen.duration_ns, 1000000000);
     assert_int_equal(window_seen.hz, 100);
     assert_null(window_seen.thread);
-    assert_string_equal(body, "xxxxxxxxxx");
-    assert_int_equal(ask("HEAD /debug/pprof/profile HTTP/1.1", ""), 200);
+    assert_string_equal(asked.body, "xxxxxxxxxx");
+    assert_int_equal(ask_routes("HEAD /debug/pprof/profile HTTP/1.1", ""), 200);
     assert_true(has("filename=\"profile\"") && !has("Content-Length"));
 }
 
@@ -315,18 +246,18 @@ static void test_profile_params(void **state) {
     for (size_t i = 0; i < PEP_COUNT_OF(bad); i++) {
         snprintf(line, sizeof(line), "GET /debug/pprof/profile?%s HTTP/1.1", bad[i]);
         int wanted = strcmp(bad[i], "hz=%") == 0 ? 200 : 400; /* as Go: such a pair is not there */
-        assert_int_equal(ask(line, ""), wanted);
+        assert_int_equal(ask_routes(line, ""), wanted);
     }
     snprintf(line, sizeof(line), "GET /debug/pprof/profile?thread=%065d HTTP/1.1", 0);
-    assert_int_equal(ask(line, ""), 400);
-    assert_int_equal(ask("GET /debug/pprof/profile?hz=0 HTTP/1.1", ""), 400);
+    assert_int_equal(ask_routes(line, ""), 400);
+    assert_int_equal(ask_routes("GET /debug/pprof/profile?hz=0 HTTP/1.1", ""), 400);
     expect_sentence("hz must be a whole number from 1 to 10000.\n");
-    assert_int_equal(ask("GET /debug/pprof/profile?format=x HTTP/1.1", ""), 400);
+    assert_int_equal(ask_routes("GET /debug/pprof/profile?format=x HTTP/1.1", ""), 400);
     expect_sentence(
         "format must be one of pprof, svg, html, collapsed, text, top, tree, flat, json.\n");
-    assert_int_equal(ask("GET /debug/pprof/profile?seconds=-5&hz=250&thread=io%20w&debug=1 "
-                         "HTTP/1.1",
-                         ""),
+    assert_int_equal(ask_routes("GET /debug/pprof/profile?seconds=-5&hz=250&thread=io%20w&debug=1 "
+                                "HTTP/1.1",
+                                ""),
                      200);
     assert_int_equal(window_seen.duration_ns, 30000000000);
     assert_int_equal(window_seen.hz, 250);
@@ -355,7 +286,7 @@ static void test_profile_formats(void **state) {
         char line[128], type[64];
         snprintf(line, sizeof(line), "GET /debug/pprof/profile%s HTTP/1.1", cases[i].query);
         snprintf(type, sizeof(type), "Content-Type: %s\r\n", cases[i].type);
-        assert_int_equal(ask(line, cases[i].accept), 200);
+        assert_int_equal(ask_routes(line, cases[i].accept), 200);
         assert_int_equal(format_seen, cases[i].format);
         assert_true(has(type) && has("Vary: Accept"));
         assert_int_equal(has("Content-Disposition"), cases[i].format == PEP_FORMAT_PPROF);
@@ -367,28 +298,28 @@ static void test_profile_formats(void **state) {
 static void test_profile_failures(void **state) {
     (void)state;
     window_error = -ENOMEM;
-    assert_int_equal(ask("GET /debug/pprof/profile HTTP/1.1", ""), 503);
+    assert_int_equal(ask_routes("GET /debug/pprof/profile HTTP/1.1", ""), 503);
     expect_sentence("Not enough memory for this profile.\n");
     window_error = -EPERM;
-    assert_int_equal(ask("GET /debug/pprof/profile HTTP/1.1", ""), 500);
+    assert_int_equal(ask_routes("GET /debug/pprof/profile HTTP/1.1", ""), 500);
     expect_sentence("The CPU sampler could not be started.\n");
     window_error = 0;
     render_error = -ENOMEM;
-    assert_int_equal(ask("GET /debug/pprof/profile HTTP/1.1", ""), 500);
+    assert_int_equal(ask_routes("GET /debug/pprof/profile HTTP/1.1", ""), 500);
     expect_sentence("The answer could not be made.\n");
 }
 
 static void test_long_answers(void **state) {
     (void)state;
     render_bytes = 3 * PEP_RESPONSE_BODY_BYTES + 5;
-    assert_int_equal(ask("GET /debug/pprof/profile HTTP/1.1", ""), 200);
+    assert_int_equal(ask_routes("GET /debug/pprof/profile HTTP/1.1", ""), 200);
     assert_true(has("Transfer-Encoding: chunked") && !has("Content-Length"));
-    assert_memory_equal(body, "2000\r\nxxx", 9);
-    assert_string_equal(wire + wire_count - 17, "\r\n5\r\nxxxxx\r\n0\r\n\r\n");
-    assert_int_equal(end_error, 0);
-    assert_int_equal(ask("GET /debug/pprof/profile HTTP/1.0", ""), 200);
+    assert_memory_equal(asked.body, "2000\r\nxxx", 9);
+    assert_string_equal(asked.wire + asked.count - 17, "\r\n5\r\nxxxxx\r\n0\r\n\r\n");
+    assert_int_equal(asked.end_error, 0);
+    assert_int_equal(ask_routes("GET /debug/pprof/profile HTTP/1.0", ""), 200);
     assert_true(!has("Transfer-Encoding") && !has("Content-Length"));
-    assert_int_equal(strlen(body), render_bytes);
+    assert_int_equal(strlen(asked.body), render_bytes);
 }
 
 /* What breaks half way ends without the last chunk: nobody can take it for whole. */
@@ -396,16 +327,16 @@ static void test_cut_answers(void **state) {
     (void)state;
     render_bytes = 2 * PEP_RESPONSE_BODY_BYTES;
     render_error = -ENOMEM;
-    assert_int_equal(ask("GET /debug/pprof/profile HTTP/1.1", ""), 200);
-    assert_int_equal(end_error, -ENOMEM);
-    assert_null(strstr(body, "\r\n0\r\n"));
+    assert_int_equal(ask_routes("GET /debug/pprof/profile HTTP/1.1", ""), 200);
+    assert_int_equal(asked.end_error, -ENOMEM);
+    assert_null(strstr(asked.body, "\r\n0\r\n"));
     render_error = 0;
-    send_limit = PEP_RESPONSE_BODY_BYTES + 500;
-    ask("GET /debug/pprof/profile HTTP/1.1", "");
-    assert_int_equal(end_error, -EPIPE);
-    send_limit = 0;
-    ask("GET /healthz HTTP/1.1", "");
-    assert_int_equal(end_error, -EPIPE);
+    asked.send_limit = PEP_RESPONSE_BODY_BYTES + 500;
+    ask_routes("GET /debug/pprof/profile HTTP/1.1", "");
+    assert_int_equal(asked.end_error, -EPIPE);
+    asked.send_limit = 0;
+    ask_routes("GET /healthz HTTP/1.1", "");
+    assert_int_equal(asked.end_error, -EPIPE);
 }
 
 static void test_cmdline(void **state) {
@@ -414,36 +345,38 @@ static void test_cmdline(void **state) {
     FILE *file = fopen("/proc/self/cmdline", "r");
     size_t count = fread(wanted, 1, sizeof(wanted), file);
     fclose(file);
-    assert_int_equal(ask("GET /debug/pprof/cmdline HTTP/1.1", ""), 200);
+    assert_int_equal(ask_routes("GET /debug/pprof/cmdline HTTP/1.1", ""), 200);
     assert_true(has("Content-Type: text/plain; charset=utf-8") && has("nosniff"));
-    assert_int_equal(wire_count - (size_t)(body - wire), count - 1); /* no NUL at the end */
-    assert_memory_equal(body, wanted, count - 1);
+    assert_int_equal(asked.count - (size_t)(asked.body - asked.wire),
+                     count - 1); /* no NUL at the end */
+    assert_memory_equal(asked.body, wanted, count - 1);
 }
 
 static void post(const char *text, size_t count) {
-    body_from = text;
-    body_left = count;
+    asked.form = text;
+    asked.form_left = count;
 }
 
 static void test_symbol(void **state) {
     (void)state;
-    assert_int_equal(ask("GET /debug/pprof/symbol HTTP/1.1", ""), 200);
-    assert_string_equal(body, "num_symbols: 1\n");
-    assert_int_equal(ask("HEAD /debug/pprof/symbol HTTP/1.1", ""), 200);
+    assert_int_equal(ask_routes("GET /debug/pprof/symbol HTTP/1.1", ""), 200);
+    assert_string_equal(asked.body, "num_symbols: 1\n");
+    assert_int_equal(ask_routes("HEAD /debug/pprof/symbol HTTP/1.1", ""), 200);
     assert_int_equal(
-        ask("GET /debug/pprof/symbol?0x401136+4198710+0x5000+bad+0+0xZ+12+0X402000 HTTP/1.1", ""),
+        ask_routes("GET /debug/pprof/symbol?0x401136+4198710+0x5000+bad+0+0xZ+12+0X402000 HTTP/1.1",
+                   ""),
         200);
-    assert_string_equal(body,
+    assert_string_equal(asked.body,
                         "num_symbols: 1\n0x401136 main\n0x401136 main\n0x402000 ns::f(int)\n");
     post("0x401136+020010466+", 19);
-    assert_int_equal(ask("POST /debug/pprof/symbol?0x402000 HTTP/1.1", ""), 200);
-    assert_string_equal(body, "num_symbols: 1\n0x401136 main\n0x401136 main\n");
+    assert_int_equal(ask_routes("POST /debug/pprof/symbol?0x402000 HTTP/1.1", ""), 200);
+    assert_string_equal(asked.body, "num_symbols: 1\n0x401136 main\n0x401136 main\n");
     post("0x401136\r\n", 10);
-    assert_int_equal(ask("POST /debug/pprof/symbol HTTP/1.1", ""), 200);
-    assert_string_equal(body, "num_symbols: 1\n0x401136 main\n");
+    assert_int_equal(ask_routes("POST /debug/pprof/symbol HTTP/1.1", ""), 200);
+    assert_string_equal(asked.body, "num_symbols: 1\n0x401136 main\n");
     post("", 0);
-    assert_int_equal(ask("POST /debug/pprof/symbol HTTP/1.1", ""), 200);
-    assert_string_equal(body, "num_symbols: 1\n");
+    assert_int_equal(ask_routes("POST /debug/pprof/symbol HTTP/1.1", ""), 200);
+    assert_string_equal(asked.body, "num_symbols: 1\n");
 }
 
 static void test_symbol_refusals(void **state) {
@@ -451,15 +384,15 @@ static void test_symbol_refusals(void **state) {
     static char large[PEP_REQUEST_BODY_MAX + 2];
     memset(large, '+', sizeof(large));
     post(large, PEP_REQUEST_BODY_MAX);
-    assert_int_equal(ask("POST /debug/pprof/symbol HTTP/1.1", ""), 200);
+    assert_int_equal(ask_routes("POST /debug/pprof/symbol HTTP/1.1", ""), 200);
     post(large, sizeof(large));
-    assert_int_equal(ask("POST /debug/pprof/symbol HTTP/1.1", ""), 413);
+    assert_int_equal(ask_routes("POST /debug/pprof/symbol HTTP/1.1", ""), 413);
     expect_sentence("The request's body is longer than 64 KiB.\n");
-    body_from = NULL;
-    assert_int_equal(ask("POST /debug/pprof/symbol HTTP/1.1", ""), 400);
+    asked.form = NULL;
+    assert_int_equal(ask_routes("POST /debug/pprof/symbol HTTP/1.1", ""), 400);
     expect_sentence("The request's body did not arrive whole.\n");
     window_error = -ENOMEM;
-    assert_int_equal(ask("GET /debug/pprof/symbol?0x401136 HTTP/1.1", ""), 503);
+    assert_int_equal(ask_routes("GET /debug/pprof/symbol?0x401136 HTTP/1.1", ""), 503);
 }
 
 static const char *describe(void) {
@@ -468,36 +401,37 @@ static const char *describe(void) {
 
 static void test_self(void **state) {
     (void)state;
-    assert_int_equal(ask("GET /debug/profep HTTP/1.1", ""), 200);
+    assert_int_equal(ask_routes("GET /debug/profep HTTP/1.1", ""), 200);
     assert_true(has("Content-Type: application/json"));
-    assert_non_null(strstr(body, "\"windows\": 3"));
-    assert_non_null(strstr(body, "\"note\": \"no \\\"perf\\\"\""));
-    assert_non_null(strstr(body, "\"config\": {}"));
-    assert_non_null(strstr(body, "\"peek\": {\"signal\": 0}"));
+    assert_non_null(strstr(asked.body, "\"windows\": 3"));
+    assert_non_null(strstr(asked.body, "\"note\": \"no \\\"perf\\\"\""));
+    assert_non_null(strstr(asked.body, "\"config\": {}"));
+    assert_non_null(strstr(asked.body, "\"peek\": {\"signal\": 0}"));
     for (int i = 0; i < PEP_COUNTER_COUNT; i++)
-        assert_non_null(strstr(body, pep_counter_name((enum pep_counter)i)));
-    service.describe = describe;
-    ask("GET /debug/profep HTTP/1.1", "");
-    assert_non_null(strstr(body, "\"config\": {\"hz\": 100}"));
+        assert_non_null(strstr(asked.body, pep_counter_name((enum pep_counter)i)));
+    asked.service.describe = describe;
+    ask_routes("GET /debug/profep HTTP/1.1", "");
+    assert_non_null(strstr(asked.body, "\"config\": {\"hz\": 100}"));
 }
 
 static void test_strangers(void **state) {
     (void)state;
-    assert_int_equal(ask("GET /healthz HTTP/1.1", "Origin: http://evil\r\n"), 403);
+    assert_int_equal(ask_routes("GET /healthz HTTP/1.1", "Origin: http://evil\r\n"), 403);
     expect_sentence("Requests from other web sites are refused; PROFEP_ALLOW_ORIGIN can allow "
                     "one.\n");
-    service.access.token = "t";
-    assert_int_equal(ask("GET /healthz HTTP/1.1", ""), 401);
+    asked.service.access.token = "t";
+    assert_int_equal(ask_routes("GET /healthz HTTP/1.1", ""), 401);
     assert_true(has("WWW-Authenticate: Bearer") && has("X-Go-Pprof: 1"));
-    assert_int_equal(ask("GET /healthz HTTP/1.1", "Authorization: Bearer t\r\n"), 200);
-    service.access.allow_origin = "https://ui";
-    assert_int_equal(ask("OPTIONS /debug/profep HTTP/1.1",
-                         "Origin: https://ui\r\nAccess-Control-Request-Method: GET\r\n"),
+    assert_int_equal(ask_routes("GET /healthz HTTP/1.1", "Authorization: Bearer t\r\n"), 200);
+    asked.service.access.allow_origin = "https://ui";
+    assert_int_equal(ask_routes("OPTIONS /debug/profep HTTP/1.1",
+                                "Origin: https://ui\r\nAccess-Control-Request-Method: GET\r\n"),
                      204);
     assert_true(has("Access-Control-Allow-Origin: https://ui") && !has("Content-Length"));
     assert_true(has("Access-Control-Allow-Headers: Authorization"));
     assert_int_equal(
-        ask("GET /healthz HTTP/1.1", "Origin: https://ui\r\nAuthorization: Bearer t\r\n"), 200);
+        ask_routes("GET /healthz HTTP/1.1", "Origin: https://ui\r\nAuthorization: Bearer t\r\n"),
+        200);
     assert_true(has("Access-Control-Allow-Origin: https://ui") && has("Vary: Origin"));
 }
 
@@ -512,6 +446,6 @@ int main(void) {
         TEST(test_strangers),
 
     };
-    pep_arena_init(&arena, 0);
+    pep_arena_init(&asked.arena, 0);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -18,6 +18,7 @@
 #include "sampler/ask.h"
 #include "sampler/cpu.h"
 #include "sampler/look.h"
+#include "sampler/modules.h"
 #include "sampler/rt/atomics.h"
 #include "sampler/rt/counters.h"
 #include "sampler/rt/os.h"
@@ -334,6 +335,7 @@ static void a_forked_child_has_no_window(void **state) {
     await_reader();
     pid_t child = fork();
     if (child == 0) {
+        pep_modules_after_fork();
         pep_threads_after_fork();
         pep_cpu_after_fork_child();
         pep_ask_after_fork_child();
