@@ -181,16 +181,28 @@ static void interrupt_once(struct slot *slot) {
     syscall(SYS_tgkill, getpid(), slot->tid, SIGUSR1);
 }
 
+/* The number of the call and its place: the arguments between them may change while it goes on. */
+static int is_same_call(const char *a, const char *b) {
+    unsigned long number[2], sp[2], pc[2];
+    const char *const texts[2] = {a, b};
+    for (int i = 0; i < 2; i++)
+        if (sscanf(texts[i], "%lu %*s %*s %*s %*s %*s %*s %lx %lx", &number[i], &sp[i], &pc[i]) !=
+            3)
+            return 0;
+    return number[0] == number[1] && sp[0] == sp[1] && pc[0] == pc[1];
+}
+
 /* Whoever sleeps in the same call although the signal's handler has run has lost it. (On a machine
- * with much to do the handler may come late.) */
+ * with much to do the handler may come late.) Who slept elsewhere, as before the call for the sake
+ * of memory, has the signal behind him and is sent another. */
 static void interrupt(struct slot *slot, int kind) {
     uint64_t since_ns = slot->since_ns, sent_ns = slot->sent_ns;
     char place[PLACE_BYTES];
     if ((sent_ns != 0 && (slot->hits == 0 || now_ns() - sent_ns < GRACE_NS)) ||
-        !is_asleep(slot, place) || (sent_ns != 0 && strcmp(place, slot->place) != 0) ||
-        __atomic_load_n(&slot->kind, __ATOMIC_ACQUIRE) != kind + 1 || slot->since_ns != since_ns)
+        !is_asleep(slot, place) || __atomic_load_n(&slot->kind, __ATOMIC_ACQUIRE) != kind + 1 ||
+        slot->since_ns != since_ns)
         return;
-    if (sent_ns != 0)
+    if (sent_ns != 0 && is_same_call(place, slot->place))
         add(&lost[kind]);
     slot->hits = 0;
     strcpy(slot->place, place);
