@@ -136,14 +136,18 @@ PEP_HOOK_SAFE uint64_t pep_cpu_redraw(struct pep_thread *thread, uint64_t now_ns
     int64_t period = NS_PER_SECOND / hz, fired = thread->perf_fired - thread->beat_fired;
     int64_t ahead = fired * period - (int64_t)(now_ns - thread->beat_ns);
     int64_t samples = hz / PEP_CPU_LOOK_HZ > REPEATS_MAX ? hz / PEP_CPU_LOOK_HZ : REPEATS_MAX;
-    if (ahead > samples * period || ahead < -samples * period) { /* too late to be made good */
+    bool is_first = thread->perf_fired <= 1;
+    if (is_first || ahead > samples * period || ahead < -samples * period) { /* not made good */
         thread->beat_ns = now_ns;
         thread->beat_fired = thread->perf_fired;
         ahead = 0;
     }
     int64_t make_good = ahead / samples, most = period / 4;
     make_good = make_good < -most ? -most : make_good > most ? most : make_good;
-    int64_t interval = period * 2 / 3 + random_below(thread, period * 2 / 3) + make_good;
+    /* Behind a first sample that came soon the event stood still until now, most likely until its
+     * thread lost the processor: at a tick, which rhythms keep step with. */
+    int64_t least = is_first ? period / 2 : period * 2 / 3;
+    int64_t interval = least + random_below(thread, 2 * (period - least)) + make_good;
     pep_store_relaxed(&thread->delay_ns, (uint64_t)interval);
     return (uint64_t)interval;
 }

@@ -177,6 +177,7 @@ int pep_threads_init(void) {
 void pep_thread_become_own(void) {
     is_own = true;
     pep_heap_thread_become_own();
+    pep_os_be_prompt();
     if (tables == NULL)
         return;
     bool was_there;

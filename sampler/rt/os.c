@@ -11,6 +11,8 @@
 
 #include "sampler/rt/atomics.h"
 
+#define PROMPT_SLICE_NS 100000u /* the shortest */
+
 PEP_SIGNAL_SAFE long pep_os_call6(long nr, long a, long b, long c, long d, long e, long f) {
     long result;
     register long r10 __asm__("r10") = d;
@@ -234,6 +236,25 @@ PEP_SIGNAL_SAFE uint64_t pep_os_clock_ns(clockid_t clock) {
 PEP_SIGNAL_SAFE int pep_os_perf_event_open(struct perf_event_attr *attr, int tid, int cpu,
                                            int group_fd, unsigned long flags) {
     return (int)pep_os_call6(SYS_perf_event_open, (long)attr, tid, cpu, group_fd, (long)flags, 0);
+}
+
+/* sched_setattr(2), its first version; <linux/sched/types.h> and <sched.h> exclude each other. */
+struct sched_attributes {
+    uint32_t size, policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t runtime_ns, deadline_ns, period_ns;
+};
+
+void pep_os_be_prompt(void) {
+    struct sched_attributes own = {.size = sizeof own};
+    if (call4(SYS_sched_getattr, 0, (long)&own, sizeof own, 0) < 0 ||
+        (own.policy != SCHED_OTHER && own.policy != SCHED_BATCH))
+        return;
+    own.size = sizeof own;
+    own.runtime_ns = PROMPT_SLICE_NS;
+    (void)call4(SYS_sched_setattr, 0, (long)&own, 0, 0);
 }
 
 PEP_SIGNAL_SAFE void pep_os_sleep_ns(uint64_t ns) {

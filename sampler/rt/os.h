@@ -98,6 +98,11 @@ PEP_SIGNAL_SAFE int pep_os_futex_wait_shared(uint32_t *word, uint32_t expected,
                                              uint64_t timeout_ns);
 PEP_SIGNAL_SAFE int pep_os_futex_wake_shared(uint32_t *word);
 
+/* The calling thread, one of ours, wants the processor in short slices, so that it gets it sooner
+ * among many that are busy; its share stays what it is. Linux 6.12 and later (sched_setattr(2),
+ * sched_runtime of a normal thread); without effect elsewhere, and under policies of the host's. */
+void pep_os_be_prompt(void);
+
 /* The CPU clock of another thread of this process (clock_getcpuclockid(3), the kernel's form). */
 static inline clockid_t pep_os_thread_cpu_clock(int tid) {
     return (clockid_t)(((unsigned)~tid << 3) | 6);
