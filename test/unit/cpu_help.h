@@ -16,6 +16,10 @@
 
 /* CPU time of the calling thread. */
 uint64_t help_cpu_ns(void);
+
+/* At most so far is the time charged ahead of the thread's clock, which is read at every 16th
+ * sample (pep_cpu_now): in between each interval may seem longer by 15 us and a 64th of it. */
+#define HELP_AHEAD_NS (16 * (15000 + 1600000 / 64))
 /* Uses that much CPU time; stretches in which it did not really run do not count. */
 void help_burn_ms(unsigned ms);
 /* Uses CPU time until the condition holds; false when ten seconds were not enough. */

@@ -118,10 +118,6 @@ static bool has_rate(long hz) {
            strtol(text, NULL, 10) >= 4 * hz;
 }
 
-/* At most so far is the time charged ahead of the thread's clock, which is read at every 16th sample
- * (pep_cpu_now): in between each interval may seem longer by 15 us and a 64th of it. */
-#define AHEAD_NS (16 * (15000 + 1600000 / 64))
-
 /* Everything the thread used since begin is charged, nothing more; whatever the engine. */
 static void the_sum_is_the_threads_cpu_time(void **state) {
     (void)state;
@@ -139,7 +135,7 @@ static void the_sum_is_the_threads_cpu_time(void **state) {
         outer = help_cpu_ns() - outer;
         pep_cpu_end(1000);
         uint64_t charged = help_weight() - before;
-        assert_in_range(charged, inner, outer + AHEAD_NS);
+        assert_in_range(charged, inner, outer + HELP_AHEAD_NS);
         samples = PEP_COUNTED(samples) - samples;
         count = help_count() - count;
         print_message("%s: %llu signals, count %llu, %.3f ms of %.3f\n", i ? "timer" : "perf",
@@ -169,7 +165,7 @@ static void a_higher_rate_starts_from_its_own_beginning(void **state) {
     pep_cpu_settle();
     uint64_t charged = help_weight() - before;
     outer = help_cpu_ns() - outer;
-    assert_in_range(charged, inner, outer + AHEAD_NS);
+    assert_in_range(charged, inner, outer + HELP_AHEAD_NS);
     pep_cpu_end(1000);
     pep_cpu_end(20);
 }
