@@ -4,6 +4,38 @@
 #include <stdio.h>
 #include <string.h>
 
+/* NULL when there is no memory for it. */
+static struct pep_sample *with_births(const struct pep_threads_job *job, uint32_t *count) {
+    const struct pep_dump *dump = job->dump;
+    const struct pep_profile *profile = dump->profile;
+    size_t most = (size_t)profile->sample_count + dump->task_count;
+    struct pep_sample *all = pep_arena_array(job->arena, most, sizeof *all);
+    *count = profile->sample_count;
+    if (all == NULL)
+        return NULL;
+    if (*count > 0)
+        memcpy(all, profile->samples, *count * sizeof *all);
+    for (uint32_t i = 0; i < dump->task_count; i++)
+        if (dump->tasks[i].birth_pcs != NULL)
+            all[(*count)++] = (struct pep_sample){.pcs = dump->tasks[i].birth_pcs,
+                                                  .pc_count = dump->tasks[i].birth_count};
+    return all;
+}
+
+void pep_threads_prepare(const struct pep_threads_job *job) {
+    struct pep_profile *profile = job->dump->profile;
+    struct pep_sample *own = profile->samples;
+    uint32_t own_count = profile->sample_count, count;
+    struct pep_sample *all = with_births(job, &count);
+    if (all != NULL) {
+        profile->samples = all;
+        profile->sample_count = count;
+    }
+    pep_symbolizer_prepare(job->symbolizer, job->arena, profile);
+    profile->samples = own;
+    profile->sample_count = own_count;
+}
+
 const char *pep_threads_who(struct pep_arena *arena, int tid, const char *name) {
     const char *text = name != NULL && name[0] != '\0'
                            ? pep_arena_printf(arena, "thread %d (%s)", tid, name)

@@ -26,6 +26,8 @@ struct pep_threads_job {
     const char *title; /* what a page shows on top, e.g. "redis-server 4711" */
 };
 
+/* Prepares the symbolizer for all that is shown of the dump: births lie beside its profile. */
+void pep_threads_prepare(const struct pep_threads_job *job);
 /* Go's text of a panic (debug=2): "goroutine TID [state, N minutes, locked to thread]:". */
 void pep_encode_threads_text(const struct pep_threads_job *job);
 /* Julia's backtraces of all tasks: a thread of ours is a thread with one task there. */

@@ -74,7 +74,7 @@ static void write_dump(struct pep_exchange *exchange, const struct wanted *wante
         pep_render_error(exchange->response, -ENOMEM, NULL);
         return;
     }
-    pep_symbolizer_prepare(job.symbolizer, exchange->arena, dump->profile);
+    pep_threads_prepare(&job);
     start_dump(exchange, wanted);
     wanted->encode(&job);
     pep_symbolizer_end(job.symbolizer);

@@ -33,6 +33,9 @@ for chld in handled ignore; do
     done
     matches "debug=1 tells file and line" "$(curl -s "$URL/debug/pprof/goroutine?debug=1")" \
         'outermost.*inlined\.c:[0-9]+'
+    matches "debug=2 tells where a thread was made" \
+        "$(curl -s "$URL/debug/pprof/goroutine?debug=2" | grep -A 1 '^created by')" \
+        'inlined\.c:[0-9]+ \+0x'
     is "no read was refused" "$(counter lines_refused)" 0
     is "none was damaged" "$(counter lines_damaged)" 0
     host_stop -TERM

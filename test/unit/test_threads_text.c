@@ -99,6 +99,42 @@ static void test_what_has_no_place_in_the_grammar(void **state) {
     assert_null(strstr(text, "pep_hook"));
 }
 
+static uint32_t asked_stacks;
+static const uintptr_t *last_asked;
+
+static const char *note_what_is_asked(struct pep_symbolizer *symbolizer,
+                                      const struct pep_profile *profile) {
+    (void)symbolizer;
+    asked_stacks = profile->sample_count;
+    last_asked = profile->samples[profile->sample_count - 1].pcs;
+    return "Lines are missing.";
+}
+
+/* The dump's own stacks and those of births, and afterwards the profile is as it was. */
+static void prepare(size_t limit_bytes, uint32_t stacks) {
+    struct pep_symbolizer symbolizer = {.prepare = note_what_is_asked};
+    struct pep_profile profile = *example_dump.profile;
+    struct pep_dump dump = example_dump;
+    dump.profile = &profile;
+    pep_arena_drop(&arena);
+    pep_arena_init(&arena, limit_bytes);
+    pep_threads_prepare(
+        &(struct pep_threads_job){.dump = &dump, .symbolizer = &symbolizer, .arena = &arena});
+    assert_int_equal(asked_stacks, stacks);
+    assert_ptr_equal(profile.samples, example_dump.profile->samples);
+    assert_int_equal(profile.sample_count, example_dump.profile->sample_count);
+}
+
+static void test_births_are_prepared_too(void **state) {
+    (void)state;
+    prepare(0, 7 + 4);
+    assert_ptr_equal(last_asked, example_dump.tasks[5].birth_pcs);
+    prepare(1, 7); /* no memory: without them */
+    assert_ptr_equal(last_asked, example_dump.profile->samples[6].pcs);
+    pep_arena_drop(&arena);
+    pep_arena_init(&arena, 0);
+}
+
 static void test_julia(void **state) {
     (void)state;
     const char *text = text_of(pep_encode_threads_julia, &example_dump);
@@ -238,6 +274,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test_teardown(test_a_strict_reader_takes_it, drop),
         cmocka_unit_test_teardown(test_deadlocks_and_losses_come_first, drop),
         cmocka_unit_test_teardown(test_what_has_no_place_in_the_grammar, drop),
+        cmocka_unit_test_teardown(test_births_are_prepared_too, drop),
         cmocka_unit_test_teardown(test_julia, drop),
         cmocka_unit_test_teardown(test_page, drop),
         cmocka_unit_test_teardown(test_what_is_not_utf8, drop),
