@@ -106,7 +106,7 @@ static uint64_t read_number(const char **at) {
  * proc(5), statm. */
 static uint64_t private_bytes(void) {
     char text[128] = "";
-    if (pep_os_read_file("/proc/self/statm", text, sizeof(text)) <= 0)
+    if (pep_os_read_file("/proc/thread-self/statm", text, sizeof(text)) <= 0)
         return 0;
     const char *at = text;
     read_number(&at); /* size */

@@ -48,7 +48,7 @@ bool pep_symbol_open_object(struct pep_elf *elf, struct pep_arena *scratch,
                             const struct pep_mapping *mapping, bool is_main) {
     if (mapping->path[0] == '/' && open_and_check(elf, scratch, mapping->path, mapping))
         return true;
-    if (is_main && open_and_check(elf, scratch, "/proc/self/exe", mapping))
+    if (is_main && open_and_check(elf, scratch, "/proc/thread-self/exe", mapping))
         return true;
     const char *link =
         pep_arena_printf(scratch, "/proc/self/map_files/%llx-%llx",

@@ -99,7 +99,7 @@ void pep_on_fgprof(struct pep_exchange *exchange) {
  * over them may leave more. Neither belongs to Go's form. */
 static long read_cmdline(struct pep_arena *arena, char **text) {
     long used = 0, count = 0;
-    int fd = pep_os_open("/proc/self/cmdline", O_RDONLY | O_CLOEXEC, 0);
+    int fd = pep_os_open("/proc/thread-self/cmdline", O_RDONLY | O_CLOEXEC, 0);
     if (fd < 0)
         return fd;
     for (size_t size = 4096; size <= CMDLINE_BYTES_MAX; size *= 8) {

@@ -155,7 +155,7 @@ static void add_lines(struct list *list, const char *text, size_t bytes) {
 
 static void add_rest(struct list *list) {
     char *buffer = pep_arena_alloc(list->arena, MAPS_BUFFER_BYTES);
-    int fd = buffer != NULL ? pep_os_open("/proc/self/maps", O_RDONLY, 0) : -1;
+    int fd = buffer != NULL ? pep_os_open("/proc/thread-self/maps", O_RDONLY, 0) : -1;
     if (fd < 0)
         return;
     size_t kept = 0;

@@ -35,7 +35,7 @@ struct pep_mmap_snapshot {
 /* VmSize, from /proc/self/status (proc(5)). */
 static uint64_t read_process_bytes(void) {
     char text[STATUS_BYTES];
-    if (pep_os_read_file("/proc/self/status", text, sizeof text) <= 0)
+    if (pep_os_read_file("/proc/thread-self/status", text, sizeof text) <= 0)
         return 0;
     const char *at = strstr(text, "VmSize:");
     uint64_t kib = 0;

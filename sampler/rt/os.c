@@ -97,7 +97,8 @@ PEP_SIGNAL_SAFE long pep_os_peek(void *to, uintptr_t from, size_t size_bytes) {
             done += count;
         }
         local.iov_len = done;
-        long r = pep_os_call6(SYS_process_vm_readv, pep_os_getpid(), (long)&local, 1, (long)remote,
+        /* Not the process: its memory is nobody's once the first thread has ended by itself. */
+        long r = pep_os_call6(SYS_process_vm_readv, pep_os_gettid(), (long)&local, 1, (long)remote,
                               (long)entries, 0);
         if (r == (long)done && done < size_bytes) {
             long more = pep_os_peek((char *)to + done, from + done, size_bytes - done);

@@ -77,6 +77,22 @@ in_time "the program was stopped and goes on"
 matches "the waiting one is seen again" "$(cat "$TMP/stopped.txt")" 'wait_in_coroutine'
 host_stop -KILL
 
+# The process itself has no memory then, only its threads do; nothing was walked or learnt before.
+left_is_seen() {
+    dump "$TMP/left.txt"
+    grep -q 'spin(' "$TMP/left.txt" && grep -q 'sleep_for_good' "$TMP/left.txt"
+}
+
+port=$(free_port)
+host_start PROFEP_LISTEN="127.0.0.1:$port" "$PROGS/dump_hosts" left
+URL=http://127.0.0.1:$port
+check "a program whose main thread left serves" within 60 answers "$URL/healthz"
+check "its stacks are seen" within 60 left_is_seen
+is "to their first function" "$(grep -c 'libc\.start_thread' "$TMP/left.txt")" 2
+matches "its command line is told" "$(curl -s "$URL/debug/pprof/cmdline" | tr '\0' ' ')" \
+    'dump_hosts left'
+host_stop -KILL
+
 # switches: how often each thread of the host gave the processor away, but ours.
 switches() {
     for task in /proc/"$HOST_PID"/task/*; do

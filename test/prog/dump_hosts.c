@@ -3,8 +3,8 @@
  *
  * Model:   says "ready" when the trouble is there, then stays. WHAT is malloc (a thread holds the
  *          lock of libc's only arena for good), loader FILE (a constructor that never returns),
- *          masked (every thread blocks all signals past libc), coroutine, nobody (gives up root),
- *          sleepers N SPINNERS.
+ *          masked (every thread blocks all signals past libc), coroutine, left (the main thread
+ *          ended by itself), nobody (gives up root), sleepers N SPINNERS.
  * Writers: -
  * Readers: test/e2e/600_dump.sh
  * Memory:  -
@@ -258,6 +258,10 @@ int main(int argc, char **argv) {
             return 1;
         start(poll_for_a_while, NULL);
         start(sleep_for_good, NULL);
+    } else if (strcmp(what, "left") == 0) {
+        start(spin, NULL);
+        start(sleep_for_good, NULL);
+        pthread_exit(NULL);
     } else if (strcmp(what, "sleepers") == 0 && argc > 3) {
         int spinners = atoi(argv[3]);
         for (int i = 0; i < atoi(argv[2]); i++)
