@@ -57,8 +57,8 @@ static void write_head(const struct pep_peek_job *job, struct pep_writer *writer
 /* The program's path; it may be any bytes. */
 static void write_path(struct pep_writer *writer) {
     char path[4096];
-    long count =
-        pep_os_call6(SYS_readlink, (long)"/proc/thread-self/exe", (long)path, sizeof(path) - 1, 0, 0, 0);
+    long count = pep_os_call6(SYS_readlink, (long)"/proc/thread-self/exe", (long)path,
+                              sizeof(path) - 1, 0, 0, 0);
     path[count > 0 ? count : 0] = '\0';
     for (char *at = path; *at != '\0'; at++)
         if ((unsigned char)*at < ' ')
