@@ -16,7 +16,7 @@ done
 
 # Every call of the table, 64 threads, everything that looks at threads at once. As long as wanted, EINTR_SECONDS, or as it takes those who
 # look on a machine with much to do.
-seconds=${EINTR_SECONDS:-20}
+seconds=${EINTR_SECONDS:-30}
 cat >"$TMP/dump.py" <<'P'
 import sys, time, urllib.request
 begin, good, bad = time.monotonic(), 0, 0
