@@ -14,8 +14,9 @@
 #define HEAP_BYTES_AN_ADDRESS 2048 /* only touched pages are memory */
 #define LOOK_NS UINT64_C(5000000)  /* how soon a child that died is noticed */
 #define KILL_LOOK_NS UINT64_C(200000)
-#define KILL_LOOKS_MAX 500 /* 100 ms */
-#define LEFT_BEHIND_MAX 4
+#define KILL_LOOKS_MAX 2500 /* 500 ms: many that end at once on a busy machine take long */
+#define CHILDREN_MAX 4
+#define TAKEN (-1)
 /* Making the child copies the page tables of private memory, some 5 ms a GiB during which the host
  * cannot map or fault. */
 #define HOST_BYTES_MAX (UINT64_C(16) << 30)
@@ -43,34 +44,51 @@ static bool make_sheet(struct pep_lines_task *task, uint64_t *size_bytes) {
     return task->sheet != NULL;
 }
 
-/* Children that did not even die in time: the kernel holds them, reading from a file server that
- * does not answer. They are waited for when the next one is made. */
-static int left_behind[LEFT_BEHIND_MAX];
+/* Every child has a place before it is made, so that none is lost: 0 is free, TAKEN is awaited by
+ * the request that made it. A process id: it did not even die in time, the kernel holds it, reading
+ * from a file server that does not answer; it is waited for when the next one is made. */
+static int places[CHILDREN_MAX];
 
-static void leave_behind(int pid) {
-    for (size_t i = 0; i < LEFT_BEHIND_MAX; i++) {
+void pep_lines_after_fork_child(void) {
+    for (size_t i = 0; i < CHILDREN_MAX; i++)
+        pep_store_relaxed(&places[i], 0);
+}
+
+/* NULL when there is none; *is_hopeless when it makes no sense to wait for one. */
+static int *find_place(bool *is_hopeless) {
+    size_t hanging = 0;
+    for (size_t i = 0; i < CHILDREN_MAX; i++) {
+        int status, pid = pep_load_relaxed(&places[i]);
+        if (pid > 0 && pep_os_wait_child(pid, &status, WNOHANG) != 0)
+            pep_cas_acq_rel(&places[i], &pid, 0);
+        else if (pid > 0)
+            hanging++;
+    }
+    *is_hopeless = hanging == CHILDREN_MAX;
+    for (size_t i = 0; i < CHILDREN_MAX; i++) {
         int none = 0;
-        if (pep_cas_acq_rel(&left_behind[i], &none, pid))
-            return;
+        if (pep_cas_acq_rel(&places[i], &none, TAKEN))
+            return &places[i];
     }
+    return NULL;
 }
 
-/* False when all the places are taken by children that still hang. */
-static bool collect_left_behind(void) {
-    size_t taken = 0;
-    for (size_t i = 0; i < LEFT_BEHIND_MAX; i++) {
-        int status, pid = pep_load_relaxed(&left_behind[i]);
-        if (pid != 0 && pep_os_wait_child(pid, &status, WNOHANG) != 0)
-            pep_cas_acq_rel(&left_behind[i], &pid, 0);
-        else if (pid != 0)
-            taken++;
+/* Many requests at once wait for each other. 0 or -errno. */
+static int take_place(int **place, uint64_t deadline_ns) {
+    bool is_hopeless;
+    while ((*place = find_place(&is_hopeless)) == NULL) {
+        if (is_hopeless)
+            return -EBUSY;
+        if (now_ns() >= deadline_ns)
+            return -ETIME;
+        pep_os_sleep_ns(LOOK_NS);
     }
-    return taken < LEFT_BEHIND_MAX;
+    return 0;
 }
 
-/* Waits until the child has written all, has died, or is late; it is gone afterwards. The host may
- * have waited for it with __WALL: then there is nobody to end. */
-static void await(struct pep_lines_sheet *sheet, int pid, uint64_t deadline_ns) {
+/* Waits until the child has written all, has died, or is late. The host may have waited for it with
+ * __WALL: then there is nobody to end. True when it is gone. */
+static bool await(struct pep_lines_sheet *sheet, int pid, uint64_t deadline_ns) {
     int status, waited;
     for (;;) {
         uint64_t now = now_ns();
@@ -82,15 +100,15 @@ static void await(struct pep_lines_sheet *sheet, int pid, uint64_t deadline_ns) 
         pep_os_futex_wait_shared(&sheet->is_done, 0, left < LOOK_NS ? left : LOOK_NS);
     }
     if (waited != 0 && waited != -EINTR)
-        return;
+        return true;
     pep_os_kill(pid, SIGKILL);
     for (int i = 0; i < KILL_LOOKS_MAX; i++) {
         waited = pep_os_wait_child(pid, &status, WNOHANG);
         if (waited != 0 && waited != -EINTR)
-            return;
+            return true;
         pep_os_sleep_ns(KILL_LOOK_NS);
     }
-    leave_behind(pid);
+    return false;
 }
 
 static uint64_t read_number(const char **at) {
@@ -116,10 +134,11 @@ static uint64_t private_bytes(void) {
 
 /* One child. 0, or -errno when there is none. */
 static int run(const struct pep_lines_task *task, uint64_t deadline_ns) {
-    if (!collect_left_behind())
-        return -EBUSY;
     if (private_bytes() > HOST_BYTES_MAX)
         return -EFBIG;
+    int *place, error = take_place(&place, deadline_ns);
+    if (error != 0)
+        return error;
     const uint64_t all = ~UINT64_C(0);
     uint64_t old;
     pep_os_sigprocmask(SIG_BLOCK, &all, &old); /* a handler in the child would be the host's */
@@ -127,10 +146,9 @@ static int run(const struct pep_lines_task *task, uint64_t deadline_ns) {
     if (pid == 0)
         pep_lines_child(task);
     pep_os_sigprocmask(SIG_SETMASK, &old, NULL);
-    if (pid < 0)
-        return pid;
-    await(task->sheet, pid, deadline_ns);
-    return 0;
+    bool is_gone = pid < 0 || await(task->sheet, pid, deadline_ns);
+    pep_store_release(place, is_gone ? 0 : pid); /* pairs with the exchange in find_place */
+    return pid < 0 ? pid : 0;
 }
 
 /* Children until all is read, one more for each that died of a file. */

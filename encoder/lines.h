@@ -4,7 +4,8 @@
  * Model:   one batch a request. Debug information is other people's data and may be anything: it
  *          is read in a child that has only its own memory, limits and a deadline, and what it
  *          answers is checked as if it came from a stranger. The child is a copy of this process
- *          without an exit signal: neither the host's wait nor its SIGCHLD knows of it.
+ *          without an exit signal: neither the host's wait nor its SIGCHLD knows of it. A few
+ *          requests read at a time, others wait.
  * Writers: pep_lines_read, on the thread that encodes.  [normal]
  * Readers: the same.
  * Memory:  answers: the caller's arena; on the way a shared mapping of some hundred bytes an
@@ -54,5 +55,7 @@ struct pep_lines_file {
  * 0, or -errno when no child could be made, -ETIME when the deadline came first. */
 int pep_lines_read(struct pep_arena *arena, struct pep_lines_file *files, uint32_t file_count,
                    uint64_t deadline_ns);
+/* The children are the parent's. */
+void pep_lines_after_fork_child(void);
 
 #endif

@@ -336,4 +336,5 @@ void pep_symbolizer_end(struct pep_symbolizer *symbolizer) {
 
 void pep_symbolizer_after_fork_child(void) {
     pep_symbol_cache_after_fork_child();
+    pep_lines_after_fork_child();
 }
