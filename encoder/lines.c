@@ -18,7 +18,7 @@
 #define CHILDREN_MAX 4
 #define TAKEN (-1)
 /* Making the child copies the page tables of private memory, some 5 ms a GiB during which the host
- * cannot map or fault; and what the host writes next is copied page by page: one of 2 GiB that writes
+ * cannot map or fault; and what it writes next is copied page by page: a host of 2 GiB that wrote
  * all the while stood still for 130 ms and was slower for a second. */
 #define HOST_BYTES_MAX (UINT64_C(1) << 30)
 #define DAMAGED_MAX 8 /* files that may end their child before the rest is left */
