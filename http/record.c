@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <limits.h>
 #include <pthread.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -17,15 +16,14 @@
 #include "sampler/rt/atomics.h"
 #include "sampler/rt/log.h"
 #include "sampler/rt/os.h"
+#include "sampler/rt/spawn.h"
 #include "sampler/rt/table.h"
 #include "sampler/thread.h"
 
-#define SLICE_NS 100000000ull             /* between two sweeps */
-#define CHECKPOINT_NS 10000000000ull      /* between two files, at least */
-#define PATIENCE_NS 5000000000ull         /* how long an exit waits for its file */
-#define STACK_BYTES (512 * 1024)          /* the need of encoders and symbol readers, with room */
-#define STACK_BYTES_MAX (8 * 1024 * 1024) /* for thread-local storage of the program on top */
-#define COST_SHARE 20                     /* writing takes at most 1/20 of a CPU */
+#define SLICE_NS 100000000ull        /* between two sweeps */
+#define CHECKPOINT_NS 10000000000ull /* between two files, at least */
+#define PATIENCE_NS 5000000000ull    /* how long an exit waits for its file */
+#define COST_SHARE 20                /* writing takes at most 1/20 of a CPU */
 
 static struct {
     char path[PATH_MAX];
@@ -170,21 +168,9 @@ static void *run(void *unused) {
 }
 
 static int start_thread(void) {
-    pthread_attr_t attributes;
-    sigset_t all, old;
-    if (pthread_attr_init(&attributes) != 0)
-        return -ENOMEM;
-    sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &old);
-    int error = EINVAL;
-    for (size_t size = STACK_BYTES; error == EINVAL && size <= STACK_BYTES_MAX; size *= 4) {
-        (void)pthread_attr_setstacksize(&attributes, size);
-        error = pthread_create(&writer, &attributes, run, NULL);
-    }
-    (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
-    (void)pthread_attr_destroy(&attributes);
+    int error = pep_spawn(run, NULL, &writer);
     has_thread = error == 0;
-    return -error;
+    return error;
 }
 
 int pep_record_start(const char *path, uint32_t hz) {

@@ -205,13 +205,16 @@ static void accept_forever(void) {
     open_until_done();
     /* Not a signalfd: the kernel wakes whoever waits for one with each signal of the process, so
      * with each sample. */
-    const uint64_t mask = pep_cpu_wake_mask();
     while (!is_stopping()) {
+        const uint64_t mask = pep_cpu_wake_begin();
         pep_peek_serve();
         struct pollfd poll_fds[] = {{.fd = server.listener.number, .events = POLLIN},
                                     {.fd = server.spare.number, .events = POLLIN}};
-        long count = pep_os_call6(SYS_ppoll, (long)poll_fds, PEP_COUNT_OF(poll_fds), 0, (long)&mask,
-                                  sizeof(mask), 0);
+        long count = -EINTR;
+        if (!is_stopping())
+            count = pep_os_call6(SYS_ppoll, (long)poll_fds, PEP_COUNT_OF(poll_fds), 0, (long)&mask,
+                                 sizeof(mask), 0);
+        pep_cpu_wake_end();
         if (count < 0) {
             if (count != -EINTR)
                 pause_ns(STARVED_NS);

@@ -71,8 +71,8 @@ PEP_HOOK_SAFE static void block_drop(struct block *block) {
  * its stack, less a page for what glibc keeps above the block. */
 PEP_HOOK_SAFE static void arrive(const struct block *block) {
     uint64_t stack_bytes = block->stack_bytes > 4096 ? block->stack_bytes - 4096 : 0;
-    pep_hook_signal_inherit(block->is_blocked_by_host);
     pep_thread_enter((uintptr_t)pthread_self(), stack_bytes);
+    pep_hook_signal_inherit(block->is_blocked_by_host);
     pep_birth_remember(&block->birth);
     pep_hook_end_watch();
     pep_hook_signal_unmask(true);

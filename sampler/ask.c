@@ -87,6 +87,19 @@ static int take_place(void) {
     return -EBUSY;
 }
 
+/* A thread that begins to give way waits until those have been sent that it does not know of. */
+static int send_to(struct pep_thread *thread, int tid, const siginfo_t *info) {
+    if (thread != NULL)
+        (void)pep_add_acq_rel(&thread->asks, 1);
+    pep_fence_seq_cst(); /* pairs with give_way: it sees ours, or we see that it gives way */
+    bool gives_way = thread != NULL && pep_load_relaxed(&thread->gives_way);
+    int r =
+        gives_way ? -ENOTSUP : pep_os_tgsigqueueinfo(pep_os_getpid(), tid, pep_cpu.signal, info);
+    if (thread != NULL)
+        (void)pep_sub_acq_rel(&thread->asks, 1);
+    return r;
+}
+
 static int send(int tid, int number) {
     siginfo_t info;
     pep_zero(&info, sizeof info);
@@ -94,7 +107,7 @@ static int send(int tid, int number) {
     info.si_code = SI_TIMER; /* as a timer's, so that an exec flushes it */
     uint64_t serial = serial_of(pep_load_relaxed(&places[number].word));
     info.si_value.sival_ptr = (void *)(COOKIE << 48 | serial << 16 | (uint64_t)number);
-    return pep_os_tgsigqueueinfo(pep_os_getpid(), tid, pep_cpu.signal, &info);
+    return send_to(pep_thread_of(tid), tid, &info);
 }
 
 int pep_ask_send_since(int tid, uint64_t since_ns) {
@@ -183,9 +196,14 @@ PEP_SIGNAL_SAFE static void answer(struct place *place, uint32_t serial,
     (void)pep_os_futex_wake((int *)(void *)&place->word, 1);
 }
 
+PEP_SIGNAL_SAFE bool pep_ask_is_question(const siginfo_t *info) {
+    uint64_t value = (uint64_t)info->si_value.sival_ptr;
+    return info->si_code == SI_TIMER && value >> 48 == COOKIE;
+}
+
 PEP_SIGNAL_SAFE bool pep_ask_answer(const siginfo_t *info, ucontext_t *context) {
     uint64_t value = (uint64_t)info->si_value.sival_ptr;
-    if (info->si_code != SI_TIMER || value >> 48 != COOKIE || pep_load_acquire(&places) == NULL)
+    if (!pep_ask_is_question(info) || pep_load_acquire(&places) == NULL)
         return false;
     struct place *place = &places[value % PEP_ASK_PLACES];
     uint32_t serial = (uint32_t)(value >> 16);

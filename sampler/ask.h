@@ -28,7 +28,7 @@
 int pep_ask_init(void);
 /* Sends the question. The ticket (>= 0), -EBUSY when every place is taken, -ESRCH when there is no
  * such thread, -EAGAIN when the kernel's queue of signals is full, -ENOSYS when the host took our
- * signal. */
+ * signal, -ENOTSUP when the thread gives way to a signal of the host's (cpu_park.c). */
 int pep_ask_send(int tid);
 /* The same for a thread that waits since since_ns (CLOCK_MONOTONIC) and cannot be looked at: of a
  * call that waits for a limited time, what was waited for already is taken off. */

@@ -15,7 +15,6 @@
 #define NS_PER_SECOND 1000000000u
 #define LOCK_TRIES 200
 #define LOCK_WAIT_NS 50000
-#define DRAIN_MAX 4096
 #define FULL_SWEEP 16    /* every so many sweeps, although the number of threads is the same */
 #define LOOKS_A_VISIT 64 /* threads whose engine is thought over */
 
@@ -44,7 +43,7 @@ static void unlock_windows(void) {
     pep_os_futex_wake(&windows_lock, 1);
 }
 
-PEP_HOOK_SAFE bool pep_cpu_lock(struct pep_thread *thread) {
+PEP_SIGNAL_SAFE bool pep_cpu_lock(struct pep_thread *thread) {
     for (int i = 0; i < LOCK_TRIES; i++) {
         int busy = PEP_BUSY_FREE;
         if (pep_cas_acq_rel(&thread->is_busy, &busy, PEP_BUSY_ARMING))
@@ -54,7 +53,7 @@ PEP_HOOK_SAFE bool pep_cpu_lock(struct pep_thread *thread) {
     return false;
 }
 
-PEP_HOOK_SAFE void pep_cpu_unlock(struct pep_thread *thread) {
+PEP_SIGNAL_SAFE void pep_cpu_unlock(struct pep_thread *thread) {
     for (;;) {
         pep_store_release(&thread->is_busy, PEP_BUSY_FREE);
         pep_fence_seq_cst(); /* pairs with enter() in cpu_handler.c */
@@ -70,7 +69,7 @@ PEP_HOOK_SAFE void pep_cpu_unlock(struct pep_thread *thread) {
 
 /* False when the thread has ended. A thread that has not run yet is at 0, which is why
  * pep_os_clock_ns will not do. */
-PEP_HOOK_SAFE static bool read_clock(int tid, uint64_t *ns) {
+PEP_SIGNAL_SAFE static bool read_clock(int tid, uint64_t *ns) {
     struct timespec now = {0, 0};
     long r = pep_os_call6(SYS_clock_gettime, pep_os_thread_cpu_clock(tid), (long)&now, 0, 0, 0, 0);
     *ns = (uint64_t)now.tv_sec * NS_PER_SECOND + (uint64_t)now.tv_nsec;
@@ -79,7 +78,7 @@ PEP_HOOK_SAFE static bool read_clock(int tid, uint64_t *ns) {
 
 /* Under the slot's lock. Charges what the thread used since its last sample to that sample's
  * stack: at the border of a window, or at the thread's end, no later sample can take it. */
-PEP_HOOK_SAFE static void settle(struct pep_thread *thread) {
+PEP_SIGNAL_SAFE static void settle(struct pep_thread *thread) {
     if (thread->engine == PEP_ENGINE_NONE || thread->last_stack == 0)
         return;
     uint64_t now;
@@ -97,7 +96,7 @@ PEP_HOOK_SAFE static void settle(struct pep_thread *thread) {
     thread->last_tsc = 0;
 }
 
-PEP_HOOK_SAFE static void disarm(struct pep_thread *thread) {
+PEP_SIGNAL_SAFE static void disarm(struct pep_thread *thread) {
     if (thread->engine == PEP_ENGINE_PERF)
         pep_cpu_perf_disarm(thread);
     else if (thread->engine == PEP_ENGINE_TIMER)
@@ -151,7 +150,7 @@ PEP_HOOK_SAFE static void arm(struct pep_thread *thread, uint32_t hz) {
 /* Arms a thread that is not; with is_anew also one that is, as when the rate rises. */
 PEP_HOOK_SAFE static void arm_thread(struct pep_thread *thread, bool is_anew) {
     uint32_t hz = pep_load_relaxed(&pep_cpu.hz);
-    if (hz == 0 || thread->is_own || thread->is_leaving ||
+    if (hz == 0 || thread->is_own || thread->is_leaving || pep_load_relaxed(&thread->gives_way) ||
         (thread->engine != PEP_ENGINE_NONE && !is_anew))
         return;
     if (!pep_cpu_lock(thread))
@@ -160,7 +159,8 @@ PEP_HOOK_SAFE static void arm_thread(struct pep_thread *thread, bool is_anew) {
         settle(thread);
         disarm(thread);
     }
-    if (thread->engine == PEP_ENGINE_NONE && thread->tid != 0 && !thread->is_leaving)
+    if (thread->engine == PEP_ENGINE_NONE && thread->tid != 0 && !thread->is_leaving &&
+        !pep_load_relaxed(&thread->gives_way))
         arm(thread, hz);
     pep_cpu_unlock(thread);
 }
@@ -171,6 +171,24 @@ PEP_HOOK_SAFE static void disarm_thread(struct pep_thread *thread) {
     settle(thread);
     disarm(thread);
     pep_cpu_unlock(thread);
+}
+
+#define SELF_TRIES 20
+
+PEP_SIGNAL_SAFE bool pep_cpu_disarm_self(struct pep_thread *thread) {
+    bool is_locked = false;
+    for (int i = 0; i < SELF_TRIES && !is_locked; i++)
+        is_locked = pep_cpu_lock(thread);
+    if (!is_locked)
+        return false;
+    bool is_perf = thread->engine == PEP_ENGINE_PERF;
+    int fd = thread->perf_fd;
+    settle(thread);
+    disarm(thread);
+    pep_cpu_unlock(thread);
+    if (is_perf)
+        pep_cpu_armer_await_closed(fd);
+    return true;
 }
 
 PEP_HOOK_SAFE void pep_cpu_thread_enter(struct pep_thread *thread) {
@@ -190,39 +208,8 @@ PEP_HOOK_SAFE bool pep_cpu_thread_leave(struct pep_thread *thread) {
     disarm(thread);
     thread->is_leaving = true;
     pep_cpu_unlock(thread);
+    pep_cpu_park_leave(thread);
     return true;
-}
-
-PEP_HOOK_SAFE void pep_cpu_exec_begin(void) {
-    struct pep_thread *thread = pep_thread_self();
-    if (thread == NULL || pep_cpu.signal == 0)
-        return;
-    thread->is_leaving = true;
-    thread->is_newborn = false;
-    if (pep_load_relaxed(&pep_cpu.hz) == 0)
-        return;
-    uint64_t ours = 1ull << (pep_cpu.signal - 1), before = 0;
-    pep_os_sigprocmask(SIG_BLOCK, &ours, &before);
-    bool is_perf = thread->engine == PEP_ENGINE_PERF;
-    disarm_thread(thread);
-    if (is_perf)
-        pep_cpu_armer_await_closed(thread->perf_fd);
-    /* What is pending now would outlive the handler. A real-time signal may queue; not without
-     * end, since nothing sends any more. */
-    const struct timespec at_once = {0, 0};
-    for (int i = 0; i < DRAIN_MAX; i++) {
-        if (pep_os_call6(SYS_rt_sigtimedwait, (long)&ours, 0, (long)&at_once, 8, 0, 0) < 0)
-            break;
-    }
-    pep_os_sigprocmask(SIG_SETMASK, &before, NULL);
-}
-
-PEP_HOOK_SAFE void pep_cpu_exec_failed(void) {
-    struct pep_thread *thread = pep_thread_self();
-    if (thread == NULL)
-        return;
-    thread->is_leaving = false;
-    pep_cpu_thread_enter(thread);
 }
 
 /* On the armer: a thread that began with a timer gets its event. */
@@ -412,7 +399,8 @@ void pep_cpu_sweep(void) {
         pep_store_release(&pep_cpu.hz, 0);
         pep_fence_seq_cst();
         disarm_all();
-    } else if (pep_threads_tasks() != pep_threads_slots() || sweeps % FULL_SWEEP == 0) {
+    } else if (pep_swap_acq_rel(&pep_cpu.is_visit_wanted, 0) != 0 ||
+               pep_threads_tasks() != pep_threads_slots() || sweeps % FULL_SWEEP == 0) {
         visit_threads(false);
     } else {
         sweeps++;
@@ -470,6 +458,7 @@ void pep_cpu_resume(void) {
 void pep_cpu_after_fork_child(void) {
     pep_cpu_perf_after_fork_child();
     pep_cpu_armer_after_fork_child();
+    pep_cpu_park_after_fork_child();
     for (uint32_t i = 0; i < pep_threads_limit(); i++) {
         struct pep_thread *thread = pep_thread_at(i);
         /* The parent's timers do not exist here; their numbers may be the child's own timers. */

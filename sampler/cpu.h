@@ -62,9 +62,26 @@ void pep_cpu_state(struct pep_cpu_state *state);
 void pep_cpu_pause(void);
 void pep_cpu_resume(void);
 
-/* Ends the ppoll(2) of one of profep's threads that waits with this mask, which lets our signal
- * (and libc's own) through: the call then fails with EINTR. Not where the host took our signal. */
-uint64_t pep_cpu_wake_mask(void);
+/* Foreign signals of our number: cpu_park.c. The host's wish for the calling thread, which hooks
+ * note; whether it gives way, so that our number is really blocked. */
+PEP_SIGNAL_SAFE bool pep_cpu_host_blocks(void);
+PEP_SIGNAL_SAFE void pep_cpu_set_host_blocks(bool is_blocked);
+PEP_SIGNAL_SAFE bool pep_cpu_gives_way(void);
+/* The host opened our number, and the kernel knows. */
+PEP_SIGNAL_SAFE void pep_cpu_opened(void);
+/* Where nothing of our number is pending any more, it is opened again and the thread sampled. */
+PEP_SIGNAL_SAFE void pep_cpu_come_back(void);
+/* A signal of ours that a wait of the host's took: the handler gets it now, our number is open
+ * afterwards. */
+PEP_SIGNAL_SAFE bool pep_cpu_is_own_signal(const siginfo_t *info);
+PEP_SIGNAL_SAFE void pep_cpu_keep(const siginfo_t *info);
+/* cpu_signalfd.c: what the host wants to read from a descriptor of signalfd(2). */
+PEP_SIGNAL_SAFE void pep_cpu_signalfd_note(int fd, uint64_t set);
+
+/* Ends the ppoll(2) of one of profep's threads that waits with begin's mask: the call fails with
+ * EINTR, also when the signal comes between begin and the call. end: behind the call. */
+uint64_t pep_cpu_wake_begin(void);
+void pep_cpu_wake_end(void);
 PEP_SIGNAL_SAFE void pep_cpu_wake(int tid);
 
 /* In a handler of ours: the call that returned EINTR for its signal is made again; true when there
@@ -83,13 +100,12 @@ PEP_HOOK_SAFE bool pep_cpu_thread_leave(struct pep_thread *thread);
 PEP_HOOK_SAFE void pep_cpu_exec_begin(void);
 PEP_HOOK_SAFE void pep_cpu_exec_failed(void);
 
-/* What the host believes is installed for our signal: stores set (unless NULL), reports what was
- * there (unless old is NULL). Signals that are not ours go to it; where it is SIG_DFL or SIG_IGN
- * they are dropped, counted signal_foreign all the same. */
 /* What the kernel is to return to from the host's handlers, so that EINTR of theirs stays: not to
  * be called. */
 PEP_SIGNAL_SAFE void pep_cpu_host_restorer(void);
 PEP_SIGNAL_SAFE void pep_cpu_host_restorer_ending(void); /* without SA_RESTART */
+/* What the host believes is installed for our signal: stores set (unless NULL), reports what was
+ * there (unless old is NULL). Signals that are not ours go to it, counted signal_foreign. */
 PEP_SIGNAL_SAFE void pep_cpu_host_action(const struct pep_ksigaction *set,
                                          struct pep_ksigaction *old);
 

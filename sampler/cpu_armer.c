@@ -39,11 +39,11 @@ static int is_running;
 static pthread_t armer;
 static PEP_TLS bool is_here;
 
-PEP_HOOK_SAFE bool pep_cpu_armer_is_running(void) {
+PEP_SIGNAL_SAFE bool pep_cpu_armer_is_running(void) {
     return pep_load_acquire(&is_running) != 0;
 }
 
-PEP_HOOK_SAFE bool pep_cpu_armer_is_here(void) {
+PEP_SIGNAL_SAFE bool pep_cpu_armer_is_here(void) {
     return is_here;
 }
 
@@ -62,7 +62,7 @@ PEP_SIGNAL_SAFE void pep_cpu_armer_call(struct pep_thread *thread) {
     call();
 }
 
-PEP_HOOK_SAFE void pep_cpu_armer_await_closed(int fd) {
+PEP_SIGNAL_SAFE void pep_cpu_armer_await_closed(int fd) {
     for (int i = 0; i < CLOSED_TRIES && pep_cpu_armer_is_running(); i++) {
         int round = pep_load_acquire(&rounds);
         if (pep_cpu_perf_is_closed(fd))

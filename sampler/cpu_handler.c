@@ -26,6 +26,7 @@
 #define SCRATCH_STACK_BYTES (32u << 10)
 #define SIGNAL_STACK_LEFT 1024u /* our frames on the host's stack are below 400 bytes */
 #define KERNEL_SA_RESTORER 0x04000000ul
+#define HOST_READS 1000 /* a bound: others would have to write as often meanwhile */
 #define BIT(sig) (1ull << ((sig)-1))
 
 struct pep_cpu_job {
@@ -50,9 +51,9 @@ static char *blocks;
 static size_t block_bytes;
 static uint32_t block_count;
 
-/* The host's own action for our signal. seq is odd while it is written: a reader, who may be a
- * handler above the writer, then takes the default. */
-static struct pep_ksigaction host_action;
+/* The host's own action for our signal: the one that is not being written. seq is odd while the
+ * other is; a reader may be a handler above the writer. */
+static struct pep_ksigaction host_actions[2];
 static uint32_t host_seq;
 
 int pep_cpu_scratch_init(void) {
@@ -217,11 +218,28 @@ PEP_SIGNAL_SAFE static bool enter(struct pep_thread *thread) {
     return true;
 }
 
+/* As the kernel would have done it, had we not been there. Behind it stands a handler again only
+ * where nothing has happened: the first process of a namespace outlives its own signals. */
+PEP_SIGNAL_SAFE static void end_by_default(int sig, const siginfo_t *info) {
+    const struct pep_ksigaction by_default = {.handler = (void *)SIG_DFL};
+    uint64_t bit = BIT(sig);
+    if (pep_os_sigaction(sig, &by_default, NULL) < 0)
+        return;
+    if (pep_os_tgsigqueueinfo(pep_os_getpid(), pep_os_gettid(), sig, info) < 0)
+        (void)pep_os_kill(pep_os_getpid(), sig);
+    pep_os_sigprocmask(SIG_UNBLOCK, &bit, NULL);
+    (void)pep_cpu_handler_install(sig);
+}
+
 /* siglongjmp out of the host's handler is fine: nothing of ours is held here. */
 PEP_SIGNAL_SAFE static void pass_on(int sig, siginfo_t *info, ucontext_t *context) {
     struct pep_ksigaction action;
-    PEP_COUNT(signal_foreign, 1);
+    pep_cpu_park_passed(context);
     pep_cpu_host_action(NULL, &action);
+    if (action.handler == (void *)SIG_DFL && pep_cpu_is_host_thread())
+        end_by_default(sig, info);
+    else if (action.handler == (void *)SIG_DFL)
+        pep_cpu_park(info, context); /* whether the host has it blocked here we do not know */
     if (action.handler == (void *)SIG_DFL || action.handler == (void *)SIG_IGN)
         return;
     if (action.flags & (unsigned long)SA_RESETHAND) {
@@ -238,6 +256,14 @@ PEP_SIGNAL_SAFE static void pass_on(int sig, siginfo_t *info, ucontext_t *contex
         ((void (*)(int, siginfo_t *, void *))action.handler)(sig, info, context);
     else
         ((void (*)(int))action.handler)(sig);
+}
+
+PEP_SIGNAL_SAFE static void serve_foreign(int sig, siginfo_t *info, ucontext_t *context) {
+    PEP_COUNT(signal_foreign, 1);
+    if (pep_cpu_is_to_park(context))
+        pep_cpu_park(info, context);
+    else
+        pass_on(sig, info, context);
 }
 
 /* The slot that a signal of ours is for, or NULL; *is_ours is true also for late ones. */
@@ -289,16 +315,16 @@ PEP_SIGNAL_SAFE static void serve(struct pep_thread *thread, const ucontext_t *c
     pep_store_release(&thread->is_busy, PEP_BUSY_FREE);
 }
 
-char pep_cpu_wake_cookie;
-
 PEP_SIGNAL_SAFE void pep_cpu_handler(int sig, siginfo_t *info, void *context) {
     bool is_ours;
-    if (info->si_code == SI_TIMER && info->si_value.sival_ptr == &pep_cpu_wake_cookie)
-        return; /* that the call was cut short is all there is to it */
+    if (info->si_code == SI_TIMER && info->si_value.sival_ptr == &pep_cpu_way_cookie) {
+        pep_cpu_park_asked(context);
+        return;
+    }
     struct pep_thread *thread = whose(info, context, &is_ours);
     if (thread == NULL && !is_ours) {
         if (!pep_ask_answer(info, context))
-            pass_on(sig, info, context);
+            serve_foreign(sig, info, context);
         return;
     }
     if (thread == NULL)
@@ -337,22 +363,29 @@ PEP_SIGNAL_SAFE int pep_cpu_handler_check(void) {
     return pep_cpu_handler_install(pep_cpu.signal);
 }
 
+PEP_SIGNAL_SAFE static struct pep_ksigaction read_host_action(void) {
+    struct pep_ksigaction action;
+    for (int i = 0; i < HOST_READS; i++) {
+        uint32_t seq = pep_load_acquire(&host_seq);
+        action = host_actions[seq / 2 % 2];
+        pep_fence_acquire();
+        if (pep_load_relaxed(&host_seq) / 2 == seq / 2)
+            break;
+    }
+    return action;
+}
+
 PEP_SIGNAL_SAFE void pep_cpu_host_action(const struct pep_ksigaction *set,
                                          struct pep_ksigaction *old) {
-    if (old != NULL) {
-        uint32_t seq = pep_load_acquire(&host_seq);
-        *old = host_action;
-        pep_fence_acquire();
-        if (seq % 2 != 0 || pep_load_relaxed(&host_seq) != seq)
-            *old = (struct pep_ksigaction){.handler = (void *)SIG_DFL};
+    struct pep_ksigaction before = read_host_action();
+    if (set != NULL) {
+        uint32_t seq = pep_load_relaxed(&host_seq) & ~1u;
+        /* Two writers at a time is the host racing with itself: the last one to come gives up. */
+        if (pep_cas_acq_rel(&host_seq, &seq, seq + 1)) {
+            host_actions[(seq / 2 + 1) % 2] = *set;
+            pep_store_release(&host_seq, seq + 2);
+        }
     }
-    if (set == NULL)
-        return;
-    struct pep_ksigaction copy = *set; /* set and old may be one */
-    uint32_t seq = pep_load_relaxed(&host_seq) & ~1u;
-    /* Two writers at a time is the host racing with itself: the last one to come gives up. */
-    if (!pep_cas_acq_rel(&host_seq, &seq, seq + 1))
-        return;
-    host_action = copy;
-    pep_store_release(&host_seq, seq + 2);
+    if (old != NULL) /* set and old may be one */
+        *old = before;
 }

@@ -26,15 +26,17 @@ struct pep_cpu_shared {
     uint32_t perfs_max;
     uint32_t timers;
     uint32_t timers_max;
-    uint64_t tick_ns; /* the kernel looks at CPU timers this often */
-    const char *note; /* why perf is not used, or NULL */
+    uint32_t ways;       /* threads that give way; any thread */
+    int is_visit_wanted; /* some came back: to be armed with the next sweep */
+    uint64_t tick_ns;    /* the kernel looks at CPU timers this often */
+    const char *note;    /* why perf is not used, or NULL */
 };
 extern struct pep_cpu_shared pep_cpu;
 
 /* Rights to a slot. lock waits at most some milliseconds for a handler that was interrupted;
  * false: not got. unlock arms again when a signal was missed meanwhile. */
-PEP_HOOK_SAFE bool pep_cpu_lock(struct pep_thread *thread);
-PEP_HOOK_SAFE void pep_cpu_unlock(struct pep_thread *thread);
+PEP_SIGNAL_SAFE bool pep_cpu_lock(struct pep_thread *thread);
+PEP_SIGNAL_SAFE void pep_cpu_unlock(struct pep_thread *thread);
 
 /* Charges what the last sample of a thread still has to get, and count and weight with it. Under
  * the slot's lock or in the thread's handler. */
@@ -45,14 +47,14 @@ PEP_SIGNAL_SAFE void pep_cpu_charge_last(struct pep_thread *thread, uint64_t cou
  *
  * perf: armed by the armer alone; disarmed anywhere, and closed by the armer. */
 PEP_HOOK_SAFE int pep_cpu_perf_arm(struct pep_thread *thread, uint64_t delay_ns);
-PEP_HOOK_SAFE void pep_cpu_perf_disarm(struct pep_thread *thread);
+PEP_SIGNAL_SAFE void pep_cpu_perf_disarm(struct pep_thread *thread);
 /* On the armer: a new period, and more signals allowed. */
 PEP_HOOK_SAFE void pep_cpu_perf_tend(struct pep_thread *thread);
 PEP_HOOK_SAFE void pep_cpu_perf_close_orphans(void);
 /* On the armer, with each sweep. */
 PEP_HOOK_SAFE void pep_cpu_perf_reap(void);
 /* False: an event that was disarmed elsewhere is not closed yet. */
-PEP_HOOK_SAFE bool pep_cpu_perf_is_closed(int fd);
+PEP_SIGNAL_SAFE bool pep_cpu_perf_is_closed(int fd);
 /* A signal of its event reached the thread; is_last: the kernel stopped the event with it. */
 PEP_SIGNAL_SAFE void pep_cpu_perf_fired(struct pep_thread *thread, bool is_last);
 /* The thread whose event has this descriptor, or NULL. */
@@ -66,8 +68,8 @@ void pep_cpu_perf_after_fork_child(void);
  * under the windows' lock; 0 or -errno. Before stop everything is disarmed. */
 int pep_cpu_armer_start(void);
 void pep_cpu_armer_stop(void);
-PEP_HOOK_SAFE bool pep_cpu_armer_is_running(void);
-PEP_HOOK_SAFE bool pep_cpu_armer_is_here(void);
+PEP_SIGNAL_SAFE bool pep_cpu_armer_is_running(void);
+PEP_SIGNAL_SAFE bool pep_cpu_armer_is_here(void);
 /* Does work(argument) on it and returns when it is done; here when it does not run. One caller at a
  * time: the windows' lock. */
 void pep_cpu_armer_run(void (*work)(void *argument), void *argument);
@@ -75,7 +77,7 @@ void pep_cpu_armer_run(void (*work)(void *argument), void *argument);
 PEP_SIGNAL_SAFE void pep_cpu_armer_note(struct pep_thread *thread);
 PEP_SIGNAL_SAFE void pep_cpu_armer_call(struct pep_thread *thread);
 /* Returns when the event is closed, or after a second. */
-PEP_HOOK_SAFE void pep_cpu_armer_await_closed(int fd);
+PEP_SIGNAL_SAFE void pep_cpu_armer_await_closed(int fd);
 void pep_cpu_armer_after_fork_child(void);
 /* What it does with a slot that was noted: cpu.c. */
 void pep_cpu_attend(struct pep_thread *thread);
@@ -83,9 +85,9 @@ void pep_cpu_attend(struct pep_thread *thread);
 /* next: the time to the next signal, by the thread's own handler or under the lock; delay_ns 0
  * stops. */
 PEP_HOOK_SAFE int pep_cpu_timer_arm(struct pep_thread *thread, uint64_t delay_ns);
-PEP_HOOK_SAFE void pep_cpu_timer_disarm(struct pep_thread *thread);
+PEP_SIGNAL_SAFE void pep_cpu_timer_disarm(struct pep_thread *thread);
 /* The same of a thread whose engine is another one by now. */
-PEP_HOOK_SAFE void pep_cpu_timer_drop(struct pep_thread *thread);
+PEP_SIGNAL_SAFE void pep_cpu_timer_drop(struct pep_thread *thread);
 PEP_SIGNAL_SAFE void pep_cpu_timer_next(struct pep_thread *thread, uint64_t delay_ns);
 /* The thread whose timer carries this value, or NULL; *is_ours tells a stale one of ours from
  * the host's. */
@@ -120,8 +122,38 @@ PEP_SIGNAL_SAFE int pep_cpu_handler_check(void);
 int pep_cpu_scratch_init(void);
 /* Blocks that other threads held when the process was forked. */
 void pep_cpu_scratch_after_fork_child(void);
-extern char pep_cpu_wake_cookie; /* si_value of pep_cpu_wake's signal */
+extern char pep_cpu_way_cookie; /* si_value of a signal that asks a thread to give way */
 PEP_SIGNAL_SAFE void pep_cpu_handler(int sig, siginfo_t *info, void *context);
+
+/* cpu.c: charges what the thread used and disarms it; returns when nothing more of it can come.
+ * False: somebody else worked on the slot all the time. On the thread itself, our signal blocked.
+ */
+PEP_SIGNAL_SAFE bool pep_cpu_disarm_self(struct pep_thread *thread);
+
+/* cpu_park.c, in the handler: whether a foreign signal is to wait, as the host blocks it in this
+ * thread; and lets it. */
+PEP_SIGNAL_SAFE bool pep_cpu_is_to_park(const ucontext_t *context);
+/* False for a thread that no hook has met. */
+PEP_SIGNAL_SAFE bool pep_cpu_is_host_thread(void);
+PEP_SIGNAL_SAFE void pep_cpu_park(const siginfo_t *info, ucontext_t *context);
+/* cpu_reach.c: another thread would answer a signal of ours. */
+PEP_SIGNAL_SAFE bool pep_cpu_is_in_reach(int tid);
+/* In the handler of a thread that another asked. */
+PEP_SIGNAL_SAFE void pep_cpu_park_asked(ucontext_t *context);
+/* What is pending of our number, which is blocked: ours is dropped, the rest stays. */
+PEP_SIGNAL_SAFE void pep_cpu_drop_pending(ucontext_t *context);
+/* The slot's thread has ended or goes. */
+PEP_SIGNAL_SAFE void pep_cpu_park_leave(struct pep_thread *thread);
+void pep_cpu_park_after_fork_child(void);
+/* A handler of the host's is about to run for one of them: if it was the last, this thread is
+ * sampled again. */
+PEP_SIGNAL_SAFE void pep_cpu_park_passed(ucontext_t *context);
+
+/* cpu_signalfd.c: descriptors of signalfd(2) hold our number, or do not. */
+PEP_SIGNAL_SAFE void pep_cpu_signalfd_show(bool is_shown);
+
+/* ask.c */
+PEP_SIGNAL_SAFE bool pep_ask_is_question(const siginfo_t *info);
 
 /* cpu_choice.c: true where an event of perf would cost a thread more than a timer, and a timer is
  * as good at this rate. */

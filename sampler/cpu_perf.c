@@ -68,12 +68,12 @@ static void read_queue(uint64_t *used, uint64_t *limit) {
 
 /* The host may have closed our descriptor and got its number back for something of its own: the
  * kernel's id of the event tells. All anonymous inodes are one, so fstat(2) would not. */
-PEP_HOOK_SAFE static bool is_still_ours(int fd, uint64_t id) {
+PEP_SIGNAL_SAFE static bool is_still_ours(int fd, uint64_t id) {
     uint64_t found = 0;
     return pep_os_ioctl(fd, PERF_EVENT_IOC_ID, (long)&found) == 0 && found == id;
 }
 
-PEP_HOOK_SAFE static void close_event(int fd) {
+PEP_SIGNAL_SAFE static void close_event(int fd) {
     pep_sub_relaxed(&pep_cpu.perfs, 1);
     if (is_still_ours(fd, fd_ids[fd]))
         pep_os_close(fd);
@@ -243,7 +243,7 @@ PEP_HOOK_SAFE int pep_cpu_perf_arm(struct pep_thread *thread, uint64_t delay_ns)
     return 0;
 }
 
-PEP_HOOK_SAFE static void orphan(int fd) {
+PEP_SIGNAL_SAFE static void orphan(int fd) {
     uint32_t head = pep_load_relaxed(&orphans);
     do {
         pep_store_relaxed(&fd_next[fd], (uint16_t)head);
@@ -252,7 +252,7 @@ PEP_HOOK_SAFE static void orphan(int fd) {
 
 /* The engine last: pep_cpu_end must not find the slot unarmed and its event in no list. A number
  * that is somebody else's by now was forgotten. */
-PEP_HOOK_SAFE void pep_cpu_perf_disarm(struct pep_thread *thread) {
+PEP_SIGNAL_SAFE void pep_cpu_perf_disarm(struct pep_thread *thread) {
     int fd = thread->perf_fd;
     uint16_t mine = (uint16_t)(pep_thread_index(thread) + 1);
     if (pep_cas_acq_rel(&fd_slots[fd], &mine, 0)) {
@@ -290,7 +290,7 @@ PEP_HOOK_SAFE void pep_cpu_perf_close_orphans(void) {
     }
 }
 
-PEP_HOOK_SAFE bool pep_cpu_perf_is_closed(int fd) {
+PEP_SIGNAL_SAFE bool pep_cpu_perf_is_closed(int fd) {
     return pep_load_acquire(&fd_next[fd]) == 0;
 }
 

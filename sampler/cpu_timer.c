@@ -100,7 +100,7 @@ PEP_HOOK_SAFE int pep_cpu_timer_arm(struct pep_thread *thread, uint64_t delay_ns
     return 0;
 }
 
-PEP_HOOK_SAFE void pep_cpu_timer_drop(struct pep_thread *thread) {
+PEP_SIGNAL_SAFE void pep_cpu_timer_drop(struct pep_thread *thread) {
     int id = thread->timer_id;
     thread->timer_id = -1;
     thread->armed_serial++;
@@ -108,7 +108,7 @@ PEP_HOOK_SAFE void pep_cpu_timer_drop(struct pep_thread *thread) {
     pep_os_timer_delete(id);
 }
 
-PEP_HOOK_SAFE void pep_cpu_timer_disarm(struct pep_thread *thread) {
+PEP_SIGNAL_SAFE void pep_cpu_timer_disarm(struct pep_thread *thread) {
     pep_store_release(&thread->engine, PEP_ENGINE_NONE);
     pep_cpu_timer_drop(thread);
 }

@@ -126,6 +126,10 @@ static bool ask(struct reading *reading, struct question *question) {
     question->ticket = ticket;
     if (ticket >= 0)
         return true;
+    if (ticket == -ENOTSUP) { /* it has just begun to block our signal */
+        question->ticket = TICKET_NONE;
+        return true;
+    }
     if (ticket == -ESRCH)
         look->kind = PEP_LOOK_GONE;
     else

@@ -195,6 +195,7 @@ static bool is_loss_of_cpu(uint32_t counter) {
         PEP_COUNTER_thread_slots_full, PEP_COUNTER_thread_identities_full,
         PEP_COUNTER_timer_refused,     PEP_COUNTER_perf_refused,
         PEP_COUNTER_modules_full,      PEP_COUNTER_signal_foreign,
+        PEP_COUNTER_signal_parked,     PEP_COUNTER_signal_unqueued,
         PEP_COUNTER_signal_lost,       PEP_COUNTER_fd_lost,
         PEP_COUNTER_self_alloc_failed,
     };

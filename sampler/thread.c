@@ -1,6 +1,7 @@
 #include "sampler/thread.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -77,7 +78,7 @@ PEP_SIGNAL_SAFE struct pep_thread *pep_thread_mine(void) {
     return self;
 }
 
-PEP_HOOK_SAFE bool pep_thread_is_own(void) {
+PEP_SIGNAL_SAFE bool pep_thread_is_own(void) {
     return is_own;
 }
 
@@ -108,10 +109,13 @@ PEP_HOOK_SAFE static void drop_slot(struct pep_thread *thread) {
     pep_and_acq_rel(&tables->taken[index / 64], ~(1ull << index % 64));
 }
 
-/* Everything but what outlives the owner: the serial, by which late signals are told. */
+/* Everything but what outlives the owner: the serial, by which late signals are told, and the
+ * number of those who are just asking. */
 PEP_HOOK_SAFE static void reset(struct pep_thread *thread) {
     uint32_t serial = thread->armed_serial;
-    pep_zero(thread, sizeof *thread);
+    pep_zero(thread, offsetof(struct pep_thread, asks));
+    pep_zero(&thread->asks + 1,
+             sizeof *thread - offsetof(struct pep_thread, asks) - sizeof thread->asks);
     thread->armed_serial = serial + 1;
     thread->perf_fd = -1;
     thread->timer_id = -1;
@@ -365,5 +369,6 @@ void pep_threads_after_fork(void) {
         return;
     self->stack = stack;
     self->is_registered = true;
+    self->is_blocked_by_host = pep_cpu_host_blocks();
     self->is_own = is_own = false;
 }

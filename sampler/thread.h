@@ -61,6 +61,9 @@ struct pep_thread {
     bool is_own;                  /* one of profep's: never armed, never shown */
     bool is_registered;           /* came through our hook or is the main thread */
     bool is_newborn;              /* came through our hook: its life began at armed_cpu_ns */
+    bool is_blocked_by_host;      /* our signal, as the host set it; written by the thread */
+    bool gives_way;               /* not to be armed nor asked: cpu_park.c */
+    uint32_t asks;                /* questions just being sent to it; ask.c */
     bool is_leaving;              /* about to end or to replace the program: not to be armed */
     uint32_t seen;                /* the last sweep that found the thread in /proc; sweep only */
     uint32_t birth_stack;         /* birth.h; written by the thread as it begins, relaxed */
@@ -77,7 +80,7 @@ int pep_threads_init(void);
 /* Marks the calling thread as profep's own: never sampled, never listed. */
 void pep_thread_become_own(void);
 /* True on profep's own threads; hooks pass through there. */
-PEP_HOOK_SAFE bool pep_thread_is_own(void);
+PEP_SIGNAL_SAFE bool pep_thread_is_own(void);
 
 /* The hook's trampoline calls these on the new thread, first and last; stack_bytes is the size
  * of its stack (0 unknown). enter takes a slot, leave disarms and frees it. leave runs from a

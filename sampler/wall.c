@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <limits.h>
 #include <pthread.h>
-#include <signal.h>
 #include <sys/prctl.h>
 #include <time.h>
 
@@ -13,6 +12,7 @@
 #include "sampler/rt/atomics.h"
 #include "sampler/rt/counters.h"
 #include "sampler/rt/os.h"
+#include "sampler/rt/spawn.h"
 #include "sampler/rt/table.h"
 #include "sampler/thread.h"
 #include "sampler/wall_watch.h"
@@ -21,8 +21,6 @@
 #define CELLS 131072
 #define SWEEP_NS 100000000u
 /* As a connection's, so that libc finds one that ended: see pep_connections_warm. */
-#define STACK_BYTES (256u << 10)
-#define STACK_BYTES_MAX (16u << 20)
 /* Beats take at most 1/5 of a processor, where there are too many threads for that less often; what
  * 1 s of that pays for may be spent at once, as when a window meets its threads. */
 #define COST_SHARE 5u
@@ -153,24 +151,12 @@ static void *run(void *unused) {
 }
 
 static int start_reader(void) {
-    pthread_attr_t attributes;
-    sigset_t all, old;
-    if (pthread_attr_init(&attributes) != 0)
-        return -ENOMEM;
     rng = pep_os_clock_ns(CLOCK_MONOTONIC) | 1;
     is_inheriting = pep_table_is_apart();
     pep_store_release(&is_ending, 0);
-    sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &old);
-    int error = EINVAL;
-    for (size_t size = STACK_BYTES; error == EINVAL && size <= STACK_BYTES_MAX; size *= 4) {
-        (void)pthread_attr_setstacksize(&attributes, size);
-        error = pthread_create(&reader, &attributes, run, NULL);
-    }
-    (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
-    (void)pthread_attr_destroy(&attributes);
+    int error = pep_spawn(run, NULL, &reader);
     has_reader = error == 0;
-    return -error;
+    return error;
 }
 
 static void wake_reader(void) {

@@ -191,7 +191,7 @@ static void ask(struct watch *watch, const struct pep_look *look, uint64_t now_n
         questions[question_count++] = (uint32_t)(watch - watches);
     } else if (ticket == -ESRCH) {
         drop(watch);
-    } else if (ticket == -ENOSYS) {
+    } else if (ticket == -ENOSYS || ticket == -ENOTSUP) {
         observe_unknown(watch, now_ns);
     }
 }

@@ -54,6 +54,10 @@
     X(lock_places_full, "contended waits not matched with an unlock because the table was full") \
     X(modules_full, "loaded objects not listed because the table was full") \
     X(signal_foreign, "signals with our number that were not ours, passed on") \
+    X(signal_parked, \
+      "times a thread was not sampled because the program blocks and gets our number") \
+    X(signal_unqueued, \
+      "signals with our number without their value: the queue of signals is full") \
     X(signal_lost, "times the host took our signal's handler away") \
     X(fd_lost, "own descriptors found closed or replaced by the host") \
     X(peeks, "reports to standard error begun because of a signal") \

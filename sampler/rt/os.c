@@ -197,6 +197,21 @@ PEP_SIGNAL_SAFE int pep_os_tgsigqueueinfo(int tgid, int tid, int sig, const sigi
     return (int)call4(SYS_rt_tgsigqueueinfo, tgid, tid, sig, (long)info);
 }
 
+PEP_SIGNAL_SAFE int pep_os_sigqueueinfo(int tid, int sig, const siginfo_t *info) {
+    return (int)call4(SYS_rt_sigqueueinfo, tid, sig, (long)info, 0);
+}
+
+PEP_SIGNAL_SAFE uint64_t pep_os_sigpending(void) {
+    uint64_t set = 0;
+    call4(SYS_rt_sigpending, (long)&set, sizeof set, 0, 0);
+    return set;
+}
+
+PEP_SIGNAL_SAFE int pep_os_sigtake(uint64_t set, siginfo_t *info) {
+    const struct timespec at_once = {0, 0};
+    return (int)call4(SYS_rt_sigtimedwait, (long)&set, (long)info, (long)&at_once, sizeof set);
+}
+
 PEP_SIGNAL_SAFE int pep_os_prctl(int option, unsigned long a, unsigned long b, unsigned long c,
                                  unsigned long d) {
     return (int)pep_os_call6(SYS_prctl, option, (long)a, (long)b, (long)c, (long)d, 0);

@@ -71,6 +71,12 @@ PEP_SIGNAL_SAFE int pep_os_sigprocmask(int how, const uint64_t *set, uint64_t *o
 PEP_SIGNAL_SAFE int pep_os_getpid(void);
 PEP_SIGNAL_SAFE int pep_os_gettid(void);
 PEP_SIGNAL_SAFE int pep_os_tgsigqueueinfo(int tgid, int tid, int sig, const siginfo_t *info);
+/* To the process, by way of one of its threads: a thread may send itself any si_code. */
+PEP_SIGNAL_SAFE int pep_os_sigqueueinfo(int tid, int sig, const siginfo_t *info);
+/* Pending for the calling thread: bit n-1 is signal n. */
+PEP_SIGNAL_SAFE uint64_t pep_os_sigpending(void);
+/* Takes a pending signal of the set: its number, or -errno; never waits. */
+PEP_SIGNAL_SAFE int pep_os_sigtake(uint64_t set, siginfo_t *info);
 PEP_SIGNAL_SAFE int pep_os_prctl(int option, unsigned long a, unsigned long b, unsigned long c,
                                  unsigned long d);
 /* A copy of this process with the calling thread alone, that the host's wait(2) does not see and

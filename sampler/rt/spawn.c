@@ -3,20 +3,25 @@
 #include <errno.h>
 #include <signal.h>
 #include <stddef.h>
+#include <stdint.h>
+
+#include "sampler/rt/os.h"
 
 #define STACK_BYTES (256u << 10)
 #define STACK_BYTES_MAX (16u << 20)
 
-static void block_signals(sigset_t *old) {
-    sigset_t all;
-    sigfillset(&all); /* libc keeps its own two out of this, so setuid() still reaches us */
-    pthread_sigmask(SIG_SETMASK, &all, old);
+#define LIBCS_OWN (3ull << 31) /* 32 and 33, so that setuid() still reaches us */
+
+/* Past our own hook of pthread_sigmask, which would leave our signal open. */
+static void block_signals(uint64_t *old) {
+    const uint64_t all = ~LIBCS_OWN;
+    (void)pep_os_sigprocmask(SIG_SETMASK, &all, old);
 }
 
 int pep_spawn(void *(*function)(void *), void *argument, pthread_t *joinable) {
     pthread_attr_t attributes;
     pthread_t thread;
-    sigset_t old;
+    uint64_t old = 0;
     int error = pthread_attr_init(&attributes);
     if (error)
         return -error;
@@ -28,7 +33,7 @@ int pep_spawn(void *(*function)(void *), void *argument, pthread_t *joinable) {
         pthread_attr_setstacksize(&attributes, size);
         error = pthread_create(joinable ? joinable : &thread, &attributes, function, argument);
     }
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    (void)pep_os_sigprocmask(SIG_SETMASK, &old, NULL);
     pthread_attr_destroy(&attributes);
     return -error;
 }

@@ -29,4 +29,19 @@ for engine in timer perf; do
 done
 compare "with a chosen signal" preloaded PROFEP_SIGNAL=40 PROFEP_HZ=1000 \
     PROFEP_OUTPUT="$TMP/out.txt" "$PROGS/signals"
+
+# Signals with the number that is the sampler's too, blocked and open, in every way to take them.
+for mode in queue pending signalfd pingpong open order unblock calls default sampled; do
+    "$PROGS/signals_kept" $mode >"$TMP/bare.txt" 2>&1
+    ended=$?
+    for engine in perf timer; do
+        preloaded PROFEP_HZ=1000 PROFEP_CPU_ENGINE=$engine PROFEP_OUTPUT="$TMP/out.txt" \
+            "$PROGS/signals_kept" $mode >"$TMP/preloaded.txt" 2>&1
+        is "$mode, $engine: status" $? $ended
+        check "$mode, $engine: output is the same" diff "$TMP/bare.txt" "$TMP/preloaded.txt"
+        [ $mode != sampled ] ||
+            matches "$engine: it is sampled after it took its signal" "$(cat "$TMP/out.txt")" \
+                'burn_after'
+    done
+done
 done_testing
