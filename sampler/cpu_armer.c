@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 
 #include "sampler/cpu_internal.h"
 #include "sampler/rt/atomics.h"
@@ -23,6 +24,9 @@
 #define LOOK_NS_MIN (1000000000u / PEP_CPU_LOOK_HZ)
 #define LOOK_NS_MAX 100000000u
 #define CLOSED_TRIES 100
+/* A host's thread waits here as it comes back from fork(2). Parents look in /proc whether a child
+ * sleeps already, as it will where it is ready for their signal: it must not before. */
+#define YIELDS_MAX 10000
 #define CLOSED_WAIT_NS 10000000u
 
 /* What word may hold. */
@@ -166,11 +170,15 @@ void pep_cpu_armer_run(void (*work)(void *argument), void *argument) {
     request.argument = argument;
     (void)pep_or_acq_rel(&word, ASKED);
     (void)pep_os_futex_wake(&word, INT_MAX);
+    int yields = pep_thread_is_own() ? 0 : YIELDS_MAX;
     for (;;) {
         int now = pep_load_acquire(&word);
         if (now & DONE)
             break;
-        (void)pep_os_futex_wait(&word, now, UINT64_MAX);
+        if (yields-- > 0)
+            pep_os_call6(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
+        else
+            (void)pep_os_futex_wait(&word, now, UINT64_MAX);
     }
     (void)pep_and_acq_rel(&word, ~DONE);
 }
