@@ -46,6 +46,8 @@ PEP_SIGNAL_SAFE static void own_action(const struct sigaction *set, struct sigac
         in.flags = (unsigned long)set->sa_flags;
         in.mask = pep_hook_signal_bits(&set->sa_mask);
     }
+    if (in.handler == (void *)SIG_IGN)
+        pep_cpu_forget_pending();
     pep_cpu_host_action(set ? &in : NULL, &out);
     if (old) {
         pep_zero(old, sizeof(*old));

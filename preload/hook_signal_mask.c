@@ -39,6 +39,14 @@ PEP_SIGNAL_SAFE void pep_hook_signal_inherit(bool is_blocked) {
     pep_cpu_set_host_blocks(is_blocked);
 }
 
+void pep_hook_signal_adopt(void) {
+    uint64_t bit = pep_hook_signal_our_bit(), mask = 0;
+    if (pep_os_sigprocmask(SIG_BLOCK, NULL, &mask) < 0 || !(mask & bit))
+        return;
+    pep_cpu_set_host_blocks(true);
+    (void)pep_os_sigprocmask(SIG_UNBLOCK, &bit, NULL);
+}
+
 PEP_SIGNAL_SAFE bool pep_hook_signal_mask(void) {
     uint64_t bit = pep_hook_signal_our_bit(), old = 0;
     return bit && pep_os_sigprocmask(SIG_BLOCK, &bit, &old) == 0 && !(old & bit);

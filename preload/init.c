@@ -386,6 +386,7 @@ static int wake(void) {
         pep_log("births of threads are not recorded: no memory");
     /* release: the hooks see all of the above. */
     pep_store_release(&is_awake, 1);
+    pep_hook_signal_adopt();
     return 0;
 }
 

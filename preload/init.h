@@ -98,6 +98,8 @@ int pep_hook_signal_of_peek(void);
 /* hook_signal_mask.c: the host's mask as the host sees it, for a thread that is born with it. */
 PEP_SIGNAL_SAFE bool pep_hook_signal_is_blocked_by_host(void);
 PEP_SIGNAL_SAFE void pep_hook_signal_inherit(bool is_blocked);
+/* The same for the mask that the program began with. */
+void pep_hook_signal_adopt(void);
 /* Our signal blocked in the kernel, around calls that it must not meet. Returns what to give to
  * unmask. */
 PEP_SIGNAL_SAFE bool pep_hook_signal_mask(void);

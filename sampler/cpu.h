@@ -75,6 +75,8 @@ PEP_SIGNAL_SAFE void pep_cpu_come_back(void);
  * afterwards. */
 PEP_SIGNAL_SAFE bool pep_cpu_is_own_signal(const siginfo_t *info);
 PEP_SIGNAL_SAFE void pep_cpu_keep(const siginfo_t *info);
+/* The host begins to ignore our number: what is pending of it is no more (sigaction(2)). */
+PEP_SIGNAL_SAFE void pep_cpu_forget_pending(void);
 /* cpu_signalfd.c: what the host wants to read from a descriptor of signalfd(2). */
 PEP_SIGNAL_SAFE void pep_cpu_signalfd_note(int fd, uint64_t set);
 

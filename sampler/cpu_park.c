@@ -127,6 +127,15 @@ PEP_SIGNAL_SAFE void pep_cpu_drop_pending(ucontext_t *context) {
     put_back_before_pending(NULL, context);
 }
 
+/* For a moment it is so in the kernel, which then drops them, those of all threads. */
+PEP_SIGNAL_SAFE void pep_cpu_forget_pending(void) {
+    const struct pep_ksigaction ignored = {.handler = (void *)SIG_IGN};
+    struct pep_ksigaction before;
+    int sig = pep_load_relaxed(&pep_cpu.signal);
+    if (pep_load_relaxed(&pep_cpu.ways) != 0 && pep_os_sigaction(sig, &ignored, &before) == 0)
+        (void)pep_os_sigaction(sig, &before, NULL);
+}
+
 /* -- to give way, and to come back ---------------------------------------------------------- */
 
 /* Nothing of ours is sent to it from here on, and what was on its way is there. */

@@ -308,6 +308,47 @@ static void default_ends(void) {
     pause();
 }
 
+static void replaced(void) {
+    sigset_t set;
+    pthread_sigmask(SIG_BLOCK, NULL, &set);
+    printf("in the new program: blocked %d\n", sigismember(&set, number));
+    print_pending("there");
+    take_all();
+    fflush(stdout);
+}
+
+/* The mask and what is pending outlive an exec. */
+static void replace(void) {
+    char text[12], *arguments[] = {"signals_kept", "replaced", text, NULL};
+    snprintf(text, sizeof(text), "%d", number);
+    for (int count = 0; count < 4; count++) {
+        fflush(stdout);
+        pid_t child = fork();
+        if (child == 0) {
+            if (count > 0)
+                pthread_sigmask(SIG_BLOCK, &one, NULL);
+            for (int i = 1; i < count; i++)
+                queue(number, i);
+            execv("/nonexistent", arguments);
+            burn_after(20);
+            execv("/proc/self/exe", arguments);
+        }
+        waitpid(child, NULL, 0);
+    }
+}
+
+static void ignore_pending(void) {
+    pthread_sigmask(SIG_BLOCK, &one, NULL);
+    queue(number, 1);
+    print_pending("before");
+    signal(number, on_thread);
+    printf("as told: %d\n", signal(number, SIG_IGN) == on_thread);
+    print_pending("ignored");
+    queue(number, 2);
+    print_pending("sent again");
+    take_all();
+}
+
 static void sampled(void) {
     int got = 0;
     pthread_sigmask(SIG_SETMASK, &all, NULL);
@@ -321,10 +362,11 @@ int main(int count, char **arguments) {
     static const struct {
         const char *name;
         void (*run)(void);
-    } modes[] = {{"queue", queue_all},    {"pending", pending}, {"signalfd", descriptor},
-                 {"pingpong", ping_pong}, {"open", one_open},   {"order", in_order},
-                 {"unblock", unblocked},  {"calls", calls},     {"default", default_ends},
-                 {"sampled", sampled}};
+    } modes[] = {{"queue", queue_all},      {"pending", pending}, {"signalfd", descriptor},
+                 {"pingpong", ping_pong},   {"open", one_open},   {"order", in_order},
+                 {"unblock", unblocked},    {"calls", calls},     {"default", default_ends},
+                 {"sampled", sampled},      {"exec", replace},    {"replaced", replaced},
+                 {"ignore", ignore_pending}};
     if (count < 2)
         return 2;
     number = count > 2 ? atoi(arguments[2]) : SIGRTMAX - 1;

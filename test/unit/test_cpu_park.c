@@ -308,6 +308,16 @@ static void descriptors_show_it_for_as_long(void **state) {
     close(fd);
 }
 
+static void what_is_ignored_is_no_more(void **state) {
+    (void)state;
+    queue(1);
+    pep_cpu_forget_pending();
+    assert_int_equal(take(NULL), -1);
+    queue(2); /* blocked signals wait, whatever their action */
+    assert_int_equal(take(NULL), 2);
+    assert_int_equal(pep_cpu_handler_check(), 0);
+}
+
 static void own_ones_are_told_apart(void **state) {
     (void)state;
     siginfo_t info;
@@ -341,6 +351,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_question_on_its_way_is_answered, begin, end),
         cmocka_unit_test_setup_teardown(everybody_gives_way, begin, end),
         cmocka_unit_test_setup_teardown(descriptors_show_it_for_as_long, begin, end),
+        cmocka_unit_test_setup_teardown(what_is_ignored_is_no_more, begin, end),
         cmocka_unit_test(own_ones_are_told_apart),
     };
     return cmocka_run_group_tests(tests, prepare, NULL);
