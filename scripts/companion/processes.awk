@@ -27,7 +27,8 @@ function label(name) {
     return value(text, "\"" name "\": \"")
 }
 
-# Sets comm, state and start of a process. Its name may hold anything, even a new line.
+# Sets comm, state and start of a process, or of one of its threads. Its name may hold anything, even
+# a new line.
 function look(pid,    file, line, all, part) {
     file = "/proc/" pid "/stat"
     while ((getline line < file) > 0) all = all line
@@ -41,10 +42,26 @@ function look(pid,    file, line, all, part) {
     start = part[20]
 }
 
+# Whether a thread is left where the first has ended, by pthread_exit(3) in main: the process is shown
+# as a zombie then. comm and start stay the first one's.
+function has_thread(pid,    list, tid, first, began, is_left) {
+    first = comm
+    began = start
+    list = "ls /proc/" pid "/task 2>/dev/null"
+    while (!is_left && (list | getline tid) > 0) {
+        look(pid "/task/" tid)
+        is_left = state != "" && state !~ /[ZX]/
+    }
+    close(list)
+    comm = first
+    start = began
+    return is_left
+}
+
 # A process that sees no /proc could not write when it started.
 function is_alive(pid, written) {
     look(pid)
-    if (state ~ /[ZX]/) return 0
+    if (state ~ /[ZX]/ && !has_thread(pid)) return 0
     if (written != "" && written != "0") return start != "" && start == written
     return start != "" || system("kill -0 " pid " 2>/dev/null") == 0
 }

@@ -106,6 +106,21 @@ wait "$blind"
 is "and not after" "$("$PROFEP" ls -q | grep -c .)" 3
 rm "$RUNDIR/$blind.json"
 
+# The kernel shows a process as a zombie when its first thread has ended, until the last one has.
+printf '#include <pthread.h>\n#include <unistd.h>\nstatic void *stay(void *x) { sleep(300); return x; }\nint main(void) { pthread_t t; pthread_create(&t, 0, stay, 0); pthread_exit(0); }\n' >"$TMP/headless.c"
+gcc -o "$TMP/headless" "$TMP/headless.c" -pthread
+(preloaded_exec "$TMP/headless") &
+headless=$!
+started="$started $headless"
+lists() { "$PROFEP" ls -q | grep -q "^ *$1  headless "; }
+is_zombie() { grep -q ') Z' "/proc/$1/stat"; }
+check "a program whose first thread has ended" within 60 is_zombie "$headless"
+check "is there" within 60 lists "$headless"
+kill "$headless"
+wait "$headless"
+is "and not after its end" "$("$PROFEP" ls -q | grep -c headless)" 0
+rm -f "$RUNDIR/$headless.json"
+
 is "url by pid" "$("$PROFEP" url "$redis")" "$redis_url"
 is "url by name" "$("$PROFEP" url redis-server)" "$redis_url"
 is "url by service" "$("$PROFEP" url 'in <the> "shop"')" "$python_url"
