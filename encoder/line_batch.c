@@ -50,6 +50,9 @@ static const char *trouble_of(const struct pep_symbol_file *file) {
         return "reading its debug information takes too long";
     case PEP_LINES_PARTLY:
         return "its debug information could be read only in part";
+    case PEP_LINES_ENDED:
+        return "what read its debug information was ended by somebody, perhaps for want of memory; "
+               "it is tried again later";
     case PEP_LINES_DAMAGED:
         return "its debug information cannot be read";
     default:
@@ -94,6 +97,33 @@ static uint32_t gather(struct pep_line_batch *batch, struct pep_lines_file *file
     return count;
 }
 
+/* Why there are none, or not all; NULL: no reason. */
+static const char *sentence_of_error(struct pep_arena *arena, int error) {
+    switch (error) {
+    case 0:
+        return NULL;
+    case -ETIME:
+        return "Source lines are missing: there was no time to read all.";
+    case -EFBIG:
+        return "Source lines are missing: the program uses so much memory that a copy to read them "
+               "in would hold it up.";
+    case -EPERM:
+        return "Source lines are missing: the program filters its system calls, and might be "
+               "killed for those that make a process to read them.";
+    case -ENOTSUP:
+        return "Source lines are missing: PROFEP_LINES is 0.";
+    case -ECHILD:
+        return "Source lines are missing: the process that read them was ended by somebody.";
+    case -ECANCELED:
+        return "Source lines are missing: the program was about to be replaced or to end.";
+    default:
+        return pep_arena_printf(arena,
+                                "Source lines are missing: no process to read them could be made "
+                                "(error %d).",
+                                -error);
+    }
+}
+
 const char *pep_line_batch_run(struct pep_line_batch *batch, uint64_t deadline_ns) {
     uint32_t mappings = batch->profile->mapping_count;
     struct pep_lines_file *files =
@@ -106,15 +136,5 @@ const char *pep_line_batch_run(struct pep_line_batch *batch, uint64_t deadline_n
         if (files[i].answers != NULL)
             pep_symbol_file_keep_lines(files[i].owner, &files[i]);
     const char *sentence = sentence_of(batch);
-    if (sentence == NULL && error == -ETIME)
-        sentence = "Source lines are missing: there was no time to read all.";
-    if (sentence == NULL && error == -EFBIG)
-        sentence = "Source lines are missing: the program uses so much memory that a copy to read "
-                   "them in would hold it up.";
-    if (sentence == NULL && error != 0)
-        sentence = pep_arena_printf(batch->arena,
-                                    "Source lines are missing: no process to read them could be "
-                                    "made (error %d).",
-                                    -error);
-    return sentence;
+    return sentence != NULL ? sentence : sentence_of_error(batch->arena, error);
 }

@@ -75,16 +75,23 @@ static void add(struct pep_line_cache *cache, uint64_t address, const struct pep
         cache->entries[cache->count++] = entry;
 }
 
+static void note_end(struct pep_line_cache *cache, enum pep_lines_end end) {
+    if (end == PEP_LINES_UNREAD)
+        return;
+    cache->at_end = end;
+    if (end == PEP_LINES_LATE)
+        cache->late_count++;
+    else if (end == PEP_LINES_ENDED)
+        cache->ended_count++;
+    else
+        cache->late_count = cache->ended_count = 0;
+    if (end == PEP_LINES_LATE || end == PEP_LINES_ENDED)
+        cache->setback_ns = pep_os_clock_ns(CLOCK_MONOTONIC);
+}
+
 void pep_line_cache_keep(struct pep_line_cache *cache, const struct pep_lines_file *read,
                          bool is_alone) {
-    if (read->end != PEP_LINES_UNREAD)
-        cache->at_end = read->end;
-    if (read->end == PEP_LINES_LATE) {
-        cache->late_count++;
-        cache->late_ns = pep_os_clock_ns(CLOCK_MONOTONIC);
-    } else if (read->end != PEP_LINES_UNREAD) {
-        cache->late_count = 0;
-    }
+    note_end(cache, read->end);
     if (cache->arena.total_bytes > PEP_LINE_CACHE_BYTES && !is_alone)
         return;
     if (cache->arena.total_bytes > PEP_LINE_CACHE_BYTES) {
@@ -96,8 +103,20 @@ void pep_line_cache_keep(struct pep_line_cache *cache, const struct pep_lines_fi
             add(cache, read->addresses[i], read->answers[i]);
 }
 
+/* How long the file is left alone. */
+static uint64_t pause_ns(const struct pep_line_cache *cache) {
+    if (cache->at_end == PEP_LINES_LATE)
+        return cache->late_count >= PEP_LINE_TRIES_MAX ? PEP_LINE_PAUSE_NS : 0;
+    if (cache->at_end != PEP_LINES_ENDED)
+        return 0;
+    uint32_t doublings = cache->ended_count - 1;
+    if (doublings > PEP_LINE_ENDED_DOUBLINGS)
+        doublings = PEP_LINE_ENDED_DOUBLINGS;
+    return PEP_LINE_ENDED_PAUSE_NS << doublings;
+}
+
 bool pep_line_cache_is_hopeless(const struct pep_line_cache *cache) {
-    if (cache->late_count >= PEP_LINE_TRIES_MAX)
-        return pep_os_clock_ns(CLOCK_MONOTONIC) - cache->late_ns < PEP_LINE_PAUSE_NS;
-    return cache->at_end == PEP_LINES_DAMAGED;
+    uint64_t pause = pause_ns(cache);
+    return cache->at_end == PEP_LINES_DAMAGED ||
+           (pause != 0 && pep_os_clock_ns(CLOCK_MONOTONIC) - cache->setback_ns < pause);
 }

@@ -17,6 +17,9 @@
 #define PEP_LINE_CACHE_BYTES (UINT64_C(32) << 20)
 #define PEP_LINE_TRIES_MAX 2 /* reads of a file that come too late before it is left alone */
 #define PEP_LINE_PAUSE_NS UINT64_C(60000000000) /* for so long */
+/* After a read whose child somebody ended; doubled each time, up to an hour and a half. */
+#define PEP_LINE_ENDED_PAUSE_NS UINT64_C(10000000000)
+#define PEP_LINE_ENDED_DOUBLINGS 9
 
 struct pep_line_frame {
     const char *name;        /* demangled; NULL: not known */
@@ -42,7 +45,8 @@ struct pep_line_cache {
     } * texts;
     size_t text_count, text_capacity;
     uint32_t late_count;       /* reads in a row that did not end in time */
-    uint64_t late_ns;          /* CLOCK_MONOTONIC, the last of these */
+    uint32_t ended_count;      /* reads since the last good one whose child somebody ended */
+    uint64_t setback_ns;       /* CLOCK_MONOTONIC, the last of these or those */
     enum pep_lines_end at_end; /* of the last read of this file */
 };
 

@@ -4,8 +4,10 @@
  * Model:   one batch a request. Debug information is other people's data and may be anything: it
  *          is read in a child that has only its own memory, limits and a deadline, and what it
  *          answers is checked as if it came from a stranger. The child is a copy of this process
- *          without an exit signal: neither the host's wait nor its SIGCHLD knows of it. A few
- *          requests read at a time, others wait.
+ *          without an exit signal: neither the host's wait nor its SIGCHLD knows of it, and it is
+ *          gone before the host is replaced by an exec. (A child of a child would outlive that, but
+ *          becomes the host's own where that is a subreaper or process 1.) A few requests read at a
+ *          time, others wait.
  * Writers: pep_lines_read, on the thread that encodes.  [normal]
  * Readers: the same.
  * Memory:  answers: the caller's arena; on the way a shared mapping of some hundred bytes an
@@ -36,6 +38,7 @@ enum pep_lines_end {
     PEP_LINES_READ,
     PEP_LINES_PARTLY,  /* read, and contradictory in places */
     PEP_LINES_LATE,    /* the time was over in the middle of it */
+    PEP_LINES_ENDED,   /* somebody ended the reader in the middle of it */
     PEP_LINES_DAMAGED, /* the reader died of it */
 };
 
@@ -52,9 +55,15 @@ struct pep_lines_file {
 };
 
 /* Fills answers and end of every file; returns by the deadline (CLOCK_MONOTONIC) and a little.
- * 0, or -errno when no child could be made, -ETIME when the deadline came first. */
+ * 0, or -errno when no child could be made; -ETIME: the deadline came first; -ECHILD: somebody
+ * ended the child; -ECANCELED: called back; -ENOTSUP: turned off; -EPERM: forbidden by a filter. */
 int pep_lines_read(struct pep_arena *arena, struct pep_lines_file *files, uint32_t file_count,
                    uint64_t deadline_ns);
+/* Before an exec, which would hand them to the next program: when recall returns there are no
+ * children, but for one that the kernel holds for longer than a second, and none is made until its
+ * end. Requests of the moment go without lines. */
+void pep_lines_recall(void);
+void pep_lines_recall_end(void);
 /* The children are the parent's. */
 void pep_lines_after_fork_child(void);
 

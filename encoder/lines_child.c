@@ -162,14 +162,17 @@ static void on_error(void *data, const char *text, int error) {
         child.is_damaged = true;
 }
 
-/* Called once a frame, innermost first. Too many: the innermost and the outermost are kept. */
+/* Called once a frame, innermost first. Too many: the innermost and the outermost are kept, and
+ * what stands between them says so. */
 static int on_frame(void *data, uintptr_t pc, const char *file, int line, const char *function) {
     (void)data;
     (void)pc;
     if (file == NULL && function == NULL)
         return 0;
-    if (child.frame_count == PEP_LINES_FRAMES_MAX)
+    if (child.frame_count == PEP_LINES_FRAMES_MAX) {
         child.frame_count--;
+        child.frames[child.frame_count - 1] = (struct pep_line){.function = "[truncated]"};
+    }
     child.frames[child.frame_count++] = (struct pep_line){
         .function = function, .file = file, .line = line > 0 ? (uint32_t)line : 0};
     return 0;
@@ -253,9 +256,12 @@ static void confine(int parent) {
     if (pep_os_call6(SYS_close_range, 0, ~0u, 0, 0, 0, 0) < 0)
         for (int fd = 0; fd < 4096; fd++) /* before Linux 5.9 */
             pep_os_close(fd);
-    const struct rlimit none = {0, 0}, cpu = {CPU_SECONDS_MAX, CPU_SECONDS_MAX};
+    /* The soft limit tells of itself, the hard one's SIGKILL is anybody's: setrlimit(2). */
+    const struct rlimit none = {0, 0}, cpu = {CPU_SECONDS_MAX, CPU_SECONDS_MAX + 1};
+    const uint64_t too_long = UINT64_C(1) << (SIGXCPU - 1);
     pep_os_call6(SYS_prlimit64, 0, RLIMIT_CORE, (long)&none, 0, 0, 0);
     pep_os_call6(SYS_prlimit64, 0, RLIMIT_CPU, (long)&cpu, 0, 0, 0);
+    pep_os_sigprocmask(SIG_UNBLOCK, &too_long, NULL);
     pep_os_prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
     if (pep_os_call6(SYS_getppid, 0, 0, 0, 0, 0, 0) != parent) /* it died before that */
         end();

@@ -10,6 +10,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "encoder/lines.h"
+#include "encoder/lines_permit.h"
 #include "encoder/symbolize.h"
 #include "http/connection.h"
 #include "http/listen.h"
@@ -395,6 +397,18 @@ void pep_server_stop(void) {
 
 bool pep_server_is_stopped(void) {
     return !server.is_started;
+}
+
+void pep_server_lines_init(bool is_wanted) {
+    pep_lines_permit_init(is_wanted);
+}
+
+void pep_server_lines_recall(void) {
+    pep_lines_recall();
+}
+
+void pep_server_lines_recall_end(void) {
+    pep_lines_recall_end();
 }
 
 void pep_server_after_fork_child(void) {

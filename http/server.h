@@ -81,6 +81,12 @@ bool pep_server_is_stopped(void);
 /* At an exit that runs no destructor, perhaps in a signal handler: the run file and the socket's
  * file are removed, nothing is waited for. */
 void pep_server_unpublish(void);
+/* From the constructor: whether source lines are read, which is done in children, and which filters
+ * of system calls are there before the host's own. */
+void pep_server_lines_init(bool is_wanted);
+/* Before an exec: when recall returns there are no such children; none is made until its end. */
+void pep_server_lines_recall(void);
+void pep_server_lines_recall_end(void);
 /* In the handler of sig, on one of the host's threads: a report goes to the host's standard error,
  * unless one runs or we are about to end. False: there is nobody to write it, and never was in this
  * process. */

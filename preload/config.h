@@ -40,6 +40,7 @@ struct pep_config {
     uint64_t peek_ns;
     uint32_t peek_signal; /* 0: none */
     uint32_t peek_snapshot;
+    uint32_t lines; /* 0: no child is made to read them */
 };
 
 /* Set by the constructor that wants to be found again below: see init.c. Not a setting. */

@@ -4,8 +4,9 @@
  * Model:   fork: state is put right by pthread_atfork (init.c), so that every way through libc's
  *          fork is covered; the wrapper only starts the child's agent, after all other handlers.
  *          exec: the thread's sampler is taken off first, for a signal of ours that is pending
- *          over execve(2) ends the new program. Exits that run no destructor: the recording is
- *          written first. vfork is not hooked; its child is recognised by its pid and left alone.
+ *          over execve(2) ends the new program; children that read lines are ended, for they would
+ *          be the new program's. Exits that run no destructor: the recording is written first.
+ *          vfork is not hooked; its child is recognised by its pid and left alone.
  * Writers: any thread, also in the host's handlers.  [hook]
  * Readers: -
  * Memory:  the stack; the execl family's arguments, as in libc.
@@ -107,14 +108,17 @@ static bool before_exec(void) {
         return false;
     int saved_errno = errno;
     pep_record_checkpoint();
+    pep_server_lines_recall();
     pep_cpu_exec_begin();
     errno = saved_errno;
     return true;
 }
 
 static int after_exec(bool was_known, int result) {
-    if (was_known)
+    if (was_known) {
         pep_cpu_exec_failed();
+        pep_server_lines_recall_end();
+    }
     return result;
 }
 
@@ -202,6 +206,7 @@ static void on_way_out(void) {
     if (!pep_init_is_awake() || !pep_init_is_this_process())
         return;
     pep_record_finish();
+    pep_server_lines_recall(); /* an orphan would be told to whoever takes these in */
     pep_server_unpublish();
 }
 

@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <sys/syscall.h>
 
+#include "http/server.h"
 #include "preload/init.h"
 #include "preload/real.h"
 #include "sampler/cpu.h"
@@ -61,11 +62,15 @@ static __attribute__((noinline)) long special(long nr, long a, long b, long c, l
         return result;
     }
     bool is_known = pep_init_is_awake() && pep_init_is_this_process() && !pep_thread_is_own();
-    if (is_known)
+    if (is_known) {
+        pep_server_lines_recall();
         pep_cpu_exec_begin();
+    }
     long result = next(nr, a, b, c, d, e, f);
-    if (is_known)
+    if (is_known) {
         pep_cpu_exec_failed();
+        pep_server_lines_recall_end();
+    }
     return result;
 }
 

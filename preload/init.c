@@ -218,6 +218,7 @@ bool pep_init_retire(void) {
     pep_record_finish();
     pep_hook_signal_unguard();
     pep_hook_signal_unpeek();
+    pep_server_lines_recall();
     stop_and_wait();
     pep_cpu_exec_begin();
     pep_server_unpublish();
@@ -231,6 +232,7 @@ void pep_init_unretire(void) {
     int saved_errno = errno;
     pep_log("there is no filter; the program is watched again");
     pep_store_release(&is_awake, 1);
+    pep_server_lines_recall_end();
     pep_heap_unretire();
     pep_cpu_exec_failed();
     watch_peek();
@@ -404,6 +406,7 @@ __attribute__((constructor)) static void start(void) {
     is_descendant = marked_pid != 0 && marked_pid != process_pid;
     if (may_wake(marked_pid)) {
         prepare_environment(marked_pid);
+        pep_server_lines_init(pep_config.lines != 0);
         int error = wake();
         if (error)
             pep_log("could not start: error %d", -error);
@@ -417,5 +420,6 @@ __attribute__((destructor)) static void finish(void) {
     if (!pep_init_is_awake() || !pep_init_is_this_process())
         return;
     pep_record_finish();
+    pep_server_lines_recall();
     pep_init_agent_stop();
 }

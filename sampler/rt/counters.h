@@ -64,6 +64,7 @@
     X(peek_cut, "of these, cut short because standard error took no more") \
     X(lines_refused, "reads of source lines that could not begin") \
     X(lines_late, "reads of source lines cut short because their time was over") \
+    X(lines_ended, "reads of source lines whose process was ended by somebody else") \
     X(lines_damaged, "files whose source lines could not be read") \
     X(http_refused, "requests refused") \
     X(self_alloc_failed, "own allocations that could not be served")

@@ -57,4 +57,34 @@ go tool pprof -symbolize=none -comments "$TMP/p.gz" >"$TMP/comments" 2>/dev/null
 matches "and says what is missing" "$(cat "$TMP/comments")" 'Source lines of .*damaged are missing'
 host_stop -TERM
 is "the host lives until its own end" "$HOST_STATUS" 0
+
+# A program that is replaced in the middle of a read.
+for how in exec syscall; do
+    host "$PROGS/lines_host" "$how"
+    profile ignored "seconds=1"
+    check "$how while lines are read: the next program comes" within 60 grep -q child "$TMP/host.out"
+    is "$how while lines are read: it has nobody to wait for" "$(cat "$TMP/host.out")" "no child"
+    host_stop
+done
+
+# comments: what is said in a profile of a second.
+comments() {
+    check "$1: a profile arrives" profile p.gz "seconds=1"
+    go tool pprof -symbolize=none -comments "$TMP/p.gz" >"$TMP/comments" 2>/dev/null
+}
+host "$PROGS/lines_host" filter
+check "a filter that kills for copies is there" within 60 grep -q filtered "$TMP/host.out"
+comments "with a filter"
+matches "and says why there are no lines" "$(cat "$TMP/comments")" 'program filters its system calls'
+is "it was not tried" "$(counter lines_refused)" 1
+host_stop -TERM
+is "the program ends by what it was sent" "$HOST_STATUS" 143
+
+host PROFEP_LINES=0 "$PROGS/inlined"
+comments "turned off"
+matches "and says that it is turned off" "$(cat "$TMP/comments")" 'PROFEP_LINES is 0'
+profile tree "seconds=1&format=tree"
+matches "a name" "$(cat "$TMP/tree")" '; outermost'
+is "and no line" "$(grep -c 'inlined\.c:' "$TMP/tree")" 0
+host_stop -TERM
 done_testing

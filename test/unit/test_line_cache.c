@@ -35,7 +35,7 @@ static void a_full_cache_is_emptied_when_nobody_looks(void **state) {
     for (int i = 0; i < PEP_LINE_TRIES_MAX; i++)
         pep_line_cache_keep(&cache, &read, true);
     assert_true(pep_line_cache_is_hopeless(&cache));
-    cache.late_ns -= PEP_LINE_PAUSE_NS;
+    cache.setback_ns -= PEP_LINE_PAUSE_NS;
     assert_false(pep_line_cache_is_hopeless(&cache));
     read.end = PEP_LINES_READ;
     pep_line_cache_keep(&cache, &read, true);
@@ -43,9 +43,31 @@ static void a_full_cache_is_emptied_when_nobody_looks(void **state) {
     pep_arena_drop(&cache.arena);
 }
 
+static void the_pause_after_a_kill_grows(void **state) {
+    (void)state;
+    struct pep_line_cache cache = {.at_end = PEP_LINES_UNREAD};
+    pep_line_cache_init(&cache);
+    struct pep_lines_file read = {.end = PEP_LINES_ENDED};
+    uint64_t pause = PEP_LINE_ENDED_PAUSE_NS;
+    for (int i = 0; i < 40; i++) {
+        pep_line_cache_keep(&cache, &read, true);
+        cache.setback_ns -= pause - UINT64_C(9000000000);
+        assert_true(pep_line_cache_is_hopeless(&cache));
+        cache.setback_ns -= UINT64_C(9000000000);
+        assert_false(pep_line_cache_is_hopeless(&cache));
+        pause = i < PEP_LINE_ENDED_DOUBLINGS ? 2 * pause : pause;
+    }
+    assert_int_equal(pause, PEP_LINE_ENDED_PAUSE_NS << PEP_LINE_ENDED_DOUBLINGS);
+    read.end = PEP_LINES_READ;
+    pep_line_cache_keep(&cache, &read, true);
+    assert_int_equal(cache.ended_count, 0);
+    pep_arena_drop(&cache.arena);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_full_cache_is_emptied_when_nobody_looks),
+        cmocka_unit_test(the_pause_after_a_kill_grows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -20,7 +20,7 @@
 #include "sampler/rt/os.h"
 
 #define CROWD 12
-#define CHILDREN_MAX 4 /* as in lines.c */
+#define CHILDREN_MAX 4 /* as in lines_parent.c */
 #define SECOND_NS UINT64_C(1000000000)
 
 int __real_pep_os_clone_child(void);
@@ -29,7 +29,7 @@ int __real_pep_os_kill(int pid, int sig);
 int __wrap_pep_os_kill(int pid, int sig);
 void __wrap_pep_lines_child(const struct pep_lines_task *task) __attribute__((noreturn));
 
-static bool are_held;
+static bool are_held, is_slow; /* held: they do not even die when they are told */
 static int made;
 static int pids[64];
 
@@ -45,7 +45,7 @@ int __wrap_pep_os_kill(int pid, int sig) {
 }
 
 void __wrap_pep_lines_child(const struct pep_lines_task *task) {
-    while (are_held)
+    while (are_held || is_slow)
         pause();
     pep_store_release(&task->sheet->is_done, 1u);
     _exit(0);
@@ -133,10 +133,40 @@ static void a_forked_child_has_places_of_its_own(void **state) {
     nobody_is_left();
 }
 
+static void *read_long(void *error) {
+    *(int *)error = read_within(60 * SECOND_NS);
+    return NULL;
+}
+
+static void before_an_exec_none_is_left(void **state) {
+    (void)state;
+    pthread_t threads[CROWD];
+    int errors[CROWD];
+    made = 0;
+    is_slow = true;
+    for (size_t i = 0; i < CROWD; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, read_long, &errors[i]), 0);
+    while (pep_load_acquire(&made) < CHILDREN_MAX)
+        pep_os_sleep_ns(1000000);
+    pep_lines_recall();
+    nobody_is_left();
+    assert_int_equal(made, CHILDREN_MAX);
+    for (size_t i = 0; i < CROWD; i++) {
+        pthread_join(threads[i], NULL);
+        assert_int_equal(errors[i], -ECANCELED);
+    }
+    assert_int_equal(read_within(60 * SECOND_NS), -ECANCELED);
+    nobody_is_left();
+    is_slow = false;
+    pep_lines_recall_end(); /* the exec failed */
+    assert_int_equal(read_within(60 * SECOND_NS), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_crowd_is_served_in_turn),
         cmocka_unit_test(no_child_is_forgotten),
+        cmocka_unit_test(before_an_exec_none_is_left),
         cmocka_unit_test(a_forked_child_has_places_of_its_own),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
