@@ -64,6 +64,9 @@ int pep_lines_read(struct pep_arena *arena, struct pep_lines_file *files, uint32
  * end. Requests of the moment go without lines. */
 void pep_lines_recall(void);
 void pep_lines_recall_end(void);
+/* In the constructor: ends and waits for children of the program that was here before, where that
+ * was replaced past our hooks. */
+void pep_lines_bury_inherited(void);
 /* The children are the parent's. */
 void pep_lines_after_fork_child(void);
 

@@ -262,6 +262,7 @@ static void confine(int parent) {
     pep_os_call6(SYS_prlimit64, 0, RLIMIT_CORE, (long)&none, 0, 0, 0);
     pep_os_call6(SYS_prlimit64, 0, RLIMIT_CPU, (long)&cpu, 0, 0, 0);
     pep_os_sigprocmask(SIG_UNBLOCK, &too_long, NULL);
+    pep_os_prctl(PR_SET_NAME, (unsigned long)PEP_LINES_CHILD_NAME, 0, 0, 0);
     pep_os_prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
     if (pep_os_call6(SYS_getppid, 0, 0, 0, 0, 0, 0) != parent) /* it died before that */
         end();

@@ -50,6 +50,9 @@ static inline char *pep_lines_heap(const struct pep_lines_task *task) {
     return (char *)(pep_lines_ends(task) + task->file_count);
 }
 
+/* What the child is called among processes. */
+#define PEP_LINES_CHILD_NAME "profep-lines"
+
 /* The child's whole life. */
 void pep_lines_child(const struct pep_lines_task *task) __attribute__((noreturn));
 

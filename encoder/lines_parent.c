@@ -1,7 +1,10 @@
 #include "encoder/lines_parent.h"
 
 #include <errno.h>
+#include <signal.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "encoder/lines_permit.h"
@@ -149,6 +152,28 @@ static uint64_t read_number(const char **at) {
     while (**at == ' ')
         (*at)++;
     return value;
+}
+
+static bool is_reader(int pid) {
+    char path[32], name[32] = "";
+    snprintf(path, sizeof(path), "/proc/%d/comm", pid);
+    return pep_os_read_file(path, name, sizeof(name)) > 0 &&
+           strcmp(name, PEP_LINES_CHILD_NAME "\n") == 0;
+}
+
+void pep_lines_bury_inherited(void) {
+    char list[512] = "";
+    siginfo_t info;
+    /* Nearly always there is no child without an exit signal. */
+    if (pep_os_call6(SYS_waitid, P_ALL, 0, (long)&info, WEXITED | WNOHANG | WNOWAIT | __WCLONE, 0,
+                     0) < 0 ||
+        pep_os_read_file("/proc/thread-self/children", list, sizeof(list)) <= 0)
+        return;
+    for (const char *at = list; *at >= '0' && *at <= '9';) {
+        int pid = (int)read_number(&at);
+        if (is_reader(pid))
+            (void)kill_and_wait(pid);
+    }
 }
 
 /* Memory of this process that a copy would have to describe: resident and not of a file. Source:

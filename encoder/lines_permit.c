@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 
 #include "sampler/rt/atomics.h"
 #include "sampler/rt/os.h"
@@ -12,7 +13,7 @@
 
 static bool is_off;
 static int is_forbidden;
-static long at_start = -1; /* -1: nobody looked */
+static long at_start = -1; /* as filters() says; -1: nobody looked */
 
 /* The end of the file, where the fields are: lists of groups before them may be long. */
 static void read_end(const char *path, char text[STATUS_BYTES]) {
@@ -46,9 +47,17 @@ static long filters(void) {
     return field(text, "\nSeccomp:") << 16 | field(text, "\nSeccomp_filters:");
 }
 
+/* At the start of every process. The question costs 0.3 us, a first look into /proc 50 us; a filter
+ * from before that kills for the question kills for the names that our threads give themselves,
+ * too.
+ */
+static long filters_at_start(void) {
+    return pep_os_prctl(PR_GET_SECCOMP, 0, 0, 0, 0) == 0 ? 0 : filters();
+}
+
 void pep_lines_permit_init(bool is_on) {
     is_off = !is_on;
-    at_start = is_on ? filters() : -1;
+    at_start = is_on ? filters_at_start() : -1;
 }
 
 int pep_lines_permit(void) {

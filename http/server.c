@@ -401,6 +401,7 @@ bool pep_server_is_stopped(void) {
 
 void pep_server_lines_init(bool is_wanted) {
     pep_lines_permit_init(is_wanted);
+    pep_lines_bury_inherited();
 }
 
 void pep_server_lines_recall(void) {

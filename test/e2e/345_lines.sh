@@ -59,7 +59,7 @@ host_stop -TERM
 is "the host lives until its own end" "$HOST_STATUS" 0
 
 # A program that is replaced in the middle of a read.
-for how in exec syscall; do
+for how in exec syscall raw; do
     host "$PROGS/lines_host" "$how"
     profile ignored "seconds=1"
     check "$how while lines are read: the next program comes" within 60 grep -q child "$TMP/host.out"

@@ -1,11 +1,11 @@
 /*
  * What a program does to the child that reads its source lines.
  *
- *     lines_host exec|syscall   computes until it has a child, replaces itself at once, and tells
- *                               what the new program has: "no child" or "a child"
- *     lines_host filter         forbids copies of itself, on pain of death, then computes
+ *     lines_host exec|syscall|raw   computes until it has a child, replaces itself at once, and
+ *                                   tells what the new program has: "no child" or "a child"
+ *     lines_host filter             forbids copies of itself, on pain of death, then computes
  *
- * The filter comes by system calls that no library sees, for all threads.
+ * The filter and "raw" come by system calls that no library sees; the filter is for all threads.
  */
 #include <errno.h>
 #include <linux/filter.h>
@@ -78,6 +78,8 @@ int main(int argc, char **argv) {
         compute();
     if (strcmp(argv[1], "exec") == 0)
         execv("/proc/self/exe", next);
+    else if (strcmp(argv[1], "raw") == 0)
+        raw(SYS_execve, (long)"/proc/self/exe", (long)next, (long)environ, 0);
     else
         syscall(SYS_execve, "/proc/self/exe", next, environ);
     return 1;
