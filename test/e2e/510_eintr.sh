@@ -30,7 +30,7 @@ while good < 10 or time.monotonic() < begin + float(sys.argv[2]):
 print(good, "dumps,", bad, "without its threads")
 P
 for mode in quiet own; do
-    host PROFEP_HZ=250 "$PROGS/eintr_all" $mode 800
+    host PROFEP_HZ=250 "$PROGS/eintr_all" $mode $((seconds + 770))
     curl -s -o "$TMP/profile.txt" "$URL/debug/pprof/profile?seconds=$((seconds / 2))&hz=250&format=text" &
     profile=$!
     curl -s -o "$TMP/wall.txt" "$URL/debug/pprof/wall?seconds=$((seconds / 2))&hz=100&format=text" &
