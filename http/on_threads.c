@@ -15,6 +15,7 @@
 
 #include "encoder/threads.h"
 #include "http/delta.h"
+#include "sampler/rt/os.h"
 
 struct wanted {
     struct pep_delta asked;
@@ -82,11 +83,13 @@ static void write_dump(struct pep_exchange *exchange, const struct wanted *wante
 
 static void answer_dump(struct pep_exchange *exchange, const struct wanted *wanted) {
     const struct pep_dump_options options = {.filter = wanted->window.filter};
+    int before = pep_os_hurry();
     const struct pep_dump *dump = pep_dump_take(exchange->arena, &options);
     if (dump && wanted->encode)
         write_dump(exchange, wanted, dump);
     else
         pep_delta_answer(exchange, &wanted->asked, dump ? 0 : -ENOMEM, dump ? dump->profile : NULL);
+    pep_os_hurry_end(before);
 }
 
 /* A HEAD is answered without looking at a thread. */

@@ -162,7 +162,9 @@ int pep_peek_report(const struct pep_peek_job *job) {
     write_head(job, writer);
     int error = say(job, &buffer);
     if (!error) {
+        int before = pep_os_hurry();
         write_stacks(job, writer, &arena);
+        pep_os_hurry_end(before);
         tell_failure(writer);
         error = say(job, &buffer);
     }

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
@@ -14,7 +13,6 @@
 #include "sampler/thread.h"
 
 #define DEADLINE_NS 500000000u
-#define PRIORITY (-10) /* the niceness of who waits for hundreds of threads that compute */
 
 struct tids {
     int *tids;
@@ -197,20 +195,6 @@ static void count_unread(struct pep_dump *dump) {
         dump->unread += dump->tasks[i].note != NULL;
 }
 
-/* Among 250 threads a processor that compute, the milliseconds that questions take would take
- * seconds. Only for our own thread, and only where the system lets us. The niceness before. */
-static int raise_priority(void) {
-    int before = 20 - (int)pep_os_call6(SYS_getpriority, PRIO_PROCESS, 0, 0, 0, 0, 0);
-    if (before > PRIORITY)
-        pep_os_call6(SYS_setpriority, PRIO_PROCESS, 0, PRIORITY, 0, 0, 0);
-    return before;
-}
-
-static void restore_priority(int before) {
-    if (before > PRIORITY)
-        pep_os_call6(SYS_setpriority, PRIO_PROCESS, 0, before, 0, 0, 0);
-}
-
 static void take(struct pep_dump_work *work, const struct pep_dump_options *options) {
     struct tids all = {0};
     uint64_t began = pep_os_clock_ns(CLOCK_MONOTONIC);
@@ -236,13 +220,13 @@ static void take(struct pep_dump_work *work, const struct pep_dump_options *opti
 
 struct pep_dump *pep_dump_take(struct pep_arena *arena, const struct pep_dump_options *options) {
     struct pep_dump_work work = {.arena = arena};
-    int priority = raise_priority();
+    int before = pep_os_hurry();
     work.looker = pep_looker_open(arena);
     if (work.looker != NULL) {
         take(&work, options);
         pep_looker_close(work.looker);
     }
-    restore_priority(priority);
+    pep_os_hurry_end(before);
     return arena->is_failed ? NULL : work.dump;
 }
 

@@ -109,6 +109,13 @@ PEP_SIGNAL_SAFE int pep_os_futex_wake_shared(uint32_t *word);
  * sched_runtime of a normal thread); without effect elsewhere, and under policies of the host's. */
 void pep_os_be_prompt(void);
 
+/* The calling thread, one of ours, has milliseconds of work that somebody waits for: among 250
+ * threads a processor that compute they would take seconds. Raises its priority until it gets about
+ * half a processor, where the system lets us (CAP_SYS_NICE, RLIMIT_NICE); the niceness before, for
+ * the end. May be nested. */
+int pep_os_hurry(void);
+void pep_os_hurry_end(int before);
+
 /* The CPU clock of another thread of this process (clock_getcpuclockid(3), the kernel's form). */
 static inline clockid_t pep_os_thread_cpu_clock(int tid) {
     return (clockid_t)(((unsigned)~tid << 3) | 6);

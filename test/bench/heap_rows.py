@@ -4,10 +4,8 @@ import re
 import shutil
 import statistics
 import subprocess
-import time
 
-from common import BUILD, WORK, middle, preloaded, rounds, row, running, tell, turned
-from host_rows import cpu_s
+from common import BUILD, WORK, middle, preloaded, rounds, row, tell, turned
 
 MICRO = os.path.join(BUILD, "test", "bench", "micro_malloc")
 LIBS = "/usr/lib/x86_64-linux-gnu/"
@@ -126,40 +124,3 @@ def heap_memory():
     for what, settings in (("default", {}), ("rate 4096", {"PROFEP_HEAP_RATE": "4096"})):
         tell(f"resident memory added, {what}", "<= 16 MB",
              f"{rss_after(argv, ours(**settings)) - bare:.1f} MB", f"bare {bare:.1f} MB in all")
-
-
-@row
-def heap_redis():
-    """redis SET and GET, the heap sampled and the live map kept, nobody asking."""
-    socks = {name: os.path.join(WORK, "heap-" + name + ".sock") for name in ("bare", "libprofep", "off")}
-    per_second = {name: [] for name in socks}
-    per_cpu_second = {name: [] for name in socks}
-
-    def argv(name):
-        return ["redis-server", "--port", "0", "--unixsocket", socks[name], "--save", "",
-                "--appendonly", "no", "--dir", WORK]
-
-    def load(name, pid):
-        before, begun = cpu_s(pid), time.perf_counter()
-        subprocess.run(["redis-benchmark", "-s", socks[name], "-q", "-n", "60000", "-c", "20",
-                        "-P", "4", "-r", "100000", "-t", "set,get"], check=True,
-                       stdout=subprocess.DEVNULL)
-        took = time.perf_counter() - begun
-        per_cpu_second[name].append(120000 / (cpu_s(pid) - before))
-        per_second[name].append(120000 / took)
-    with running(argv("bare")) as bare, running(argv("libprofep"), env=preloaded()) as watched, \
-            running(argv("off"), env=preloaded(PROFEP_HEAP="off")) as off:
-        pids = {"bare": bare.pid, "libprofep": watched.pid, "off": off.pid}
-        while not all(os.path.exists(s) for s in socks.values()):
-            time.sleep(0.05)
-        for turn in range(rounds(18)):
-            for name in turned(socks, turn):
-                load(name, pids[name])
-
-    def told(values, name="libprofep"):
-        ratios = [o / b * 100 for o, b in zip(values[name][1:], values["bare"][1:])]
-        return middle(ratios, " %", 1)
-    tell("redis SET and GET, heap on", ">= 99 % of bare",
-         f"{told(per_second)} of bare's throughput, {told(per_cpu_second)} of its requests a CPU s",
-         f"bare {statistics.median(per_second['bare']):.0f}/s; with PROFEP_HEAP=off "
-         f"{told(per_cpu_second, 'off')} of its requests a CPU s")

@@ -3,14 +3,12 @@ import os
 import re
 import resource
 import shutil
-import socket
 import statistics
 import subprocess
-import threading
 import time
 
-from common import (DEPS, LIB, PERF, RUNDIR, WORK, address_of, compiled, get, libprofiler, micro,
-                    middle, preloaded, rounds, row, running, tell, turned)
+from common import (DEPS, LIB, WORK, address_of, compiled, get, libprofiler, micro, middle,
+                    preloaded, rounds, row, running, tell, turned)
 
 BASE = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
 
@@ -119,131 +117,6 @@ def size():
     peer = os.path.getsize(os.path.realpath(libprofiler())) / 1e6
     tell("libprofep.so, stripped", "<= 1 MB", f"{os.path.getsize(LIB) / 1e6:.3f} MB",
          f"gperftools {peer:.3f} MB, and libstdc++, libgcc, libunwind, liblzma beside it")
-
-
-def cpu_s(pid):
-    """CPU seconds of a process's threads that live."""
-    total = 0
-    for tid in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{tid}/schedstat") as f:
-            total += int(f.read().split()[0])
-    return total / 1e9
-
-
-def served(servers, load, turns, seconds):
-    """Requests a second, and for each CPU second, against bare. servers: name -> pid."""
-    rates = {name: [] for name in ("bare", "libprofep", PERF)}
-    costs = {name: [] for name in rates}
-    for turn in range(turns):
-        for name in turned(rates, turn):
-            host = "libprofep" if name == "libprofep" else "bare"
-            pid, end = servers[host], lambda: None
-            if name == "libprofep":
-                thread = threading.Thread(target=get, args=(
-                    address_of(pid), f"/debug/pprof/profile?seconds={seconds}&hz=100"))
-                thread.start()
-                end = thread.join
-            elif name == PERF:
-                end = subprocess.Popen(
-                    ["perf", "record", "-q", "-g", "-F", "100", "-p", str(pid), "-o", "/dev/null",
-                     "--", "sleep", str(seconds)], stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL).wait
-            time.sleep(0.2)
-            before = cpu_s(pid)
-            count, took = load(host)
-            costs[name].append(count / (cpu_s(pid) - before))
-            rates[name].append(count / took)
-            end()
-    return rates, costs
-
-
-def tell_served(what, rates, costs):
-    def told(name):
-        parts = []
-        for values, unit in ((rates, "of bare's throughput"), (costs, "of its requests a CPU s")):
-            ratios = [v / b * 100 for v, b in zip(values[name], values["bare"])]
-            parts.append(f"{middle(ratios, ' %', 1)} {unit}")
-        return ", ".join(parts)
-    tell(f"{what}, 100 Hz profile on", ">= 99 % of bare", told("libprofep"),
-         f"{PERF} {told(PERF)}")
-
-
-@row
-def redis():
-    """redis SET and GET with a 100 Hz CPU profile on."""
-    socks = {name: os.path.join(WORK, name + ".sock") for name in ("bare", "libprofep")}
-
-    def load(name):
-        begun = time.perf_counter()
-        subprocess.run(["redis-benchmark", "-s", socks[name], "-q", "-n", "40000", "-c", "20",
-                        "-r", "100000", "-t", "set,get"], check=True, stdout=subprocess.DEVNULL)
-        return 80000, time.perf_counter() - begun
-
-    def argv(name):
-        return ["redis-server", "--port", "0", "--unixsocket", socks[name], "--save", "",
-                "--appendonly", "no", "--dir", WORK]
-    with running(argv("bare")) as bare, running(argv("libprofep"), env=preloaded()) as ours:
-        while not all(os.path.exists(s) for s in socks.values()):
-            time.sleep(0.05)
-        for name in socks:
-            load(name)
-        tell_served("redis SET and GET", *served({"bare": bare.pid, "libprofep": ours.pid}, load,
-                                                 rounds(6), 2))
-
-
-def nginx_conf(name, port):
-    path = os.path.join(WORK, f"nginx-{name}")
-    os.makedirs(path)
-    temps = "".join(f"{kind}_temp_path {path};" for kind in
-                    ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
-    with open(path + "/conf", "w") as f:
-        user = "user root;" if os.getuid() == 0 else ""  # a worker must reach its run file
-        f.write(f"{user} daemon off; worker_processes 1; pid {path}/pid; error_log {path}/log;"
-                "events { worker_connections 256; } http { access_log off;" + temps +
-                f"server {{ listen 127.0.0.1:{port};"
-                'location / { return 200 "served\\n"; } } }')
-    return ["nginx", "-c", path + "/conf", "-p", path]
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def only_child(pid):
-    end = time.monotonic() + 10
-    while time.monotonic() < end:
-        with open(f"/proc/{pid}/task/{pid}/children") as f:
-            children = f.read().split()
-        if children:
-            return int(children[0])
-        time.sleep(0.05)
-    raise SystemExit("bench: nginx started no worker")
-
-
-@row
-def nginx():
-    """nginx, one worker, with a 100 Hz CPU profile of the worker on."""
-    ports = {"bare": free_port(), "libprofep": free_port()}
-
-    def load(name):
-        out = subprocess.run(["wrk", "-t1", "-c20", "-d1", f"http://127.0.0.1:{ports[name]}/"],
-                             check=True, capture_output=True, text=True).stdout
-        found = re.search(r"(\d+) requests in ([0-9.]+)s", out)
-        return int(found.group(1)), float(found.group(2))
-    with running(nginx_conf("bare", ports["bare"])) as bare, \
-            running(nginx_conf("libprofep", ports["libprofep"]), env=preloaded()) as ours:
-        try:
-            workers = {"bare": only_child(bare.pid), "libprofep": only_child(ours.pid)}
-            time.sleep(1.5)  # a worker is a descendant: it listens when it is a second old
-            for name in ports:
-                load(name)
-            tell_served("nginx", *served(workers, load, rounds(6), 2))
-        finally:
-            for master in (bare, ours):
-                master.terminate()  # ends its worker too
-                master.wait()
 
 
 @row
