@@ -104,8 +104,12 @@ PEP_EXPORT int setns(int fd, int type) {
 
 /* True when the thread has to be given its sampler back, should the exec fail. */
 static bool before_exec(void) {
-    if (!pep_init_is_awake() || !pep_init_is_this_process() || pep_thread_is_own())
+    if (!pep_init_is_awake() || pep_thread_is_own())
         return false;
+    if (!pep_init_is_this_process()) {
+        pep_hook_signal_before_exec_apart();
+        return false;
+    }
     int saved_errno = errno;
     pep_record_checkpoint();
     pep_server_lines_recall();

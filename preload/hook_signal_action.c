@@ -38,6 +38,25 @@ sighandler_t sysv_signal(int n, sighandler_t handler);
 
 /* -- what the kernel gets, what the host is told -------------------------------------------- */
 
+PEP_SIGNAL_SAFE static void show_own(const struct pep_ksigaction *host, struct sigaction *old) {
+    pep_zero(old, sizeof(*old));
+    old->sa_handler = (sighandler_t)host->handler;
+    old->sa_flags = (int)host->flags;
+    pep_hook_signal_set_bits(&old->sa_mask, host->mask);
+}
+
+/* A child of vfork(2) has our memory and actions of its own, which are the kernel's from the moment
+ * that it sets one. */
+PEP_SIGNAL_SAFE static int action_apart(int n, const struct sigaction *set, struct sigaction *old) {
+    struct pep_ksigaction host;
+    int result = pep_real.sigaction(n, set, old);
+    if (result != 0 || !old || !pep_cpu_is_handler((void *)old->sa_handler))
+        return result;
+    pep_cpu_host_action(NULL, &host);
+    show_own(&host, old);
+    return 0;
+}
+
 /* Our own number: kept for foreign signals, never given to the kernel. */
 PEP_SIGNAL_SAFE static void own_action(const struct sigaction *set, struct sigaction *old) {
     struct pep_ksigaction in = {.handler = NULL}, out;
@@ -49,12 +68,8 @@ PEP_SIGNAL_SAFE static void own_action(const struct sigaction *set, struct sigac
     if (in.handler == (void *)SIG_IGN)
         pep_cpu_forget_pending();
     pep_cpu_host_action(set ? &in : NULL, &out);
-    if (old) {
-        pep_zero(old, sizeof(*old));
-        old->sa_handler = (sighandler_t)out.handler;
-        old->sa_flags = (int)out.flags;
-        pep_hook_signal_set_bits(&old->sa_mask, out.mask);
-    }
+    if (old)
+        show_own(&out, old);
 }
 
 /* What the host is told of an action that the kernel holds. */
@@ -140,6 +155,8 @@ PEP_SIGNAL_SAFE static int host_action(int n, const struct sigaction *set, struc
              special = pep_hook_signal_bit_of(n) & (CRASHES | pep_hook_signal_guarded());
     if (bit == 0)
         return pep_real.sigaction(n, set, old);
+    if (pep_hook_signal_bit_of(n) == bit && !pep_init_is_this_process())
+        return action_apart(n, set, old);
     if (pep_hook_signal_bit_of(n) == bit) {
         own_action(set, old);
         return 0;

@@ -18,6 +18,7 @@
 
 #include "preload/hook_signal.h"
 #include "preload/real.h"
+#include "sampler/rt/atomics.h"
 #include "sampler/rt/os.h"
 
 #define NS_PER_SECOND 1000000000u
@@ -62,6 +63,31 @@ PEP_SIGNAL_SAFE void pep_hook_signal_unmask(bool was_unmasked) {
 
 typedef int change_mask(int how, const sigset_t *set, sigset_t *old);
 
+/* A child of vfork(2), whose memory is its parent's, or of a raw clone: its pid, once its mask in
+ * the kernel is what the host wants. */
+static int apart;
+
+PEP_SIGNAL_SAFE static void stand_apart(void) {
+    uint64_t bit = pep_hook_signal_our_bit();
+    int pid = pep_os_getpid();
+    if (pep_swap_acq_rel(&apart, pid) != pid && pep_cpu_host_blocks())
+        (void)pep_os_sigprocmask(SIG_BLOCK, &bit, NULL);
+}
+
+PEP_SIGNAL_SAFE static bool is_apart(void) {
+    if (!pep_init_is_this_process())
+        return true;
+    pep_store_relaxed(&apart, 0);
+    return false;
+}
+
+PEP_SIGNAL_SAFE void pep_hook_signal_before_exec_apart(void) {
+    if (pep_hook_signal_our_bit() == 0)
+        return;
+    stand_apart();
+    pep_cpu_exec_ignored();
+}
+
 /* Whether the host has our number blocked afterwards. */
 PEP_SIGNAL_SAFE static bool is_blocked_after(bool was_blocked, int how, const sigset_t *set) {
     bool has_ours = set && (pep_hook_signal_bits(set) & pep_hook_signal_our_bit());
@@ -80,6 +106,12 @@ PEP_SIGNAL_SAFE static int host_mask(change_mask *real, int how, const sigset_t 
     bool was_blocked = pep_cpu_host_blocks();
     bool is_blocked = is_blocked_after(was_blocked, how, set);
     sigset_t copy;
+    /* To know for certain costs a system call; it matters where something changes. */
+    if ((is_blocked != was_blocked || pep_cpu_gives_way() || pep_load_relaxed(&apart) != 0) &&
+        is_apart()) {
+        stand_apart();
+        return real(how, set, old);
+    }
     pep_cpu_set_host_blocks(is_blocked);
     int result = real(how, pep_cpu_gives_way() ? set : without_ours(set, &copy), old);
     if (result != 0) {

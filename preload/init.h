@@ -100,6 +100,8 @@ PEP_SIGNAL_SAFE bool pep_hook_signal_is_blocked_by_host(void);
 PEP_SIGNAL_SAFE void pep_hook_signal_inherit(bool is_blocked);
 /* The same for the mask that the program began with. */
 void pep_hook_signal_adopt(void);
+/* In a child that is not watched, such as one of vfork(2): what the new program begins with. */
+PEP_SIGNAL_SAFE void pep_hook_signal_before_exec_apart(void);
 /* Our signal blocked in the kernel, around calls that it must not meet. Returns what to give to
  * unmask. */
 PEP_SIGNAL_SAFE bool pep_hook_signal_mask(void);

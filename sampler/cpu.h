@@ -101,6 +101,10 @@ PEP_HOOK_SAFE bool pep_cpu_thread_leave(struct pep_thread *thread);
  * thread that we do not know, such as the child of a vfork. */
 PEP_HOOK_SAFE void pep_cpu_exec_begin(void);
 PEP_HOOK_SAFE void pep_cpu_exec_failed(void);
+/* A number that the host ignores is ignored in the new program too. */
+PEP_SIGNAL_SAFE void pep_cpu_exec_ignored(void);
+/* Whether an action that the kernel holds is the sampler's. */
+PEP_SIGNAL_SAFE bool pep_cpu_is_handler(const void *handler);
 
 /* What the kernel is to return to from the host's handlers, so that EINTR of theirs stays: not to
  * be called. */

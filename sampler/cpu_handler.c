@@ -352,6 +352,10 @@ PEP_SIGNAL_SAFE int pep_cpu_handler_install(int sig) {
     return r;
 }
 
+PEP_SIGNAL_SAFE bool pep_cpu_is_handler(const void *handler) {
+    return handler == (const void *)pep_cpu_handler;
+}
+
 PEP_SIGNAL_SAFE int pep_cpu_handler_check(void) {
     struct pep_ksigaction now;
     if (pep_os_sigaction(pep_cpu.signal, NULL, &now) < 0 || now.handler == (void *)pep_cpu_handler)

@@ -27,6 +27,7 @@ struct pep_cpu_shared {
     uint32_t timers;
     uint32_t timers_max;
     uint32_t ways;       /* threads that give way; any thread */
+    uint32_t clears;     /* threads that have others give way just now: nobody comes back */
     int is_visit_wanted; /* some came back: to be armed with the next sweep */
     uint64_t tick_ns;    /* the kernel looks at CPU timers this often */
     const char *note;    /* why perf is not used, or NULL */

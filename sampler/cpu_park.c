@@ -25,7 +25,7 @@
 
 #define ASKS_TRIES 20000
 #define ASKS_WAIT_NS 50000
-#define WAY_TRIES 100000
+#define WAY_TRIES 40000
 #define WAY_LOOK 1000
 #define WAY_WAIT_NS 50000
 #define ROOM 4096 /* signals that wait behind the first */
@@ -153,17 +153,38 @@ PEP_SIGNAL_SAFE static void give_way(struct pep_thread *thread) {
     pep_cpu_signalfd_show(true);
 }
 
-/* Whether a thread is to give way and does not yet. */
-PEP_SIGNAL_SAFE static bool is_in_the_way(const struct pep_thread *thread) {
+PEP_SIGNAL_SAFE static bool is_to_give_way(const struct pep_thread *thread) {
     return pep_load_acquire(&thread->tid) != 0 && thread->is_registered && !thread->is_own &&
-           pep_load_relaxed(&thread->is_blocked_by_host) && !pep_load_acquire(&thread->gives_way);
+           pep_load_relaxed(&thread->is_blocked_by_host);
 }
 
-/* On a machine with much to do that may take it some time; not for ever. */
-PEP_SIGNAL_SAFE static void await_way(const struct pep_thread *thread) {
-    for (int i = 1; i <= WAY_TRIES && is_in_the_way(thread); i++) {
+/* False: it does already, or is not to. Like a question: none is on its way to a thread that has
+ * begun to give way (give_way). */
+PEP_SIGNAL_SAFE static bool ask_for_way(struct pep_thread *thread) {
+    siginfo_t info;
+    if (!is_to_give_way(thread))
+        return false;
+    pep_zero(&info, sizeof info);
+    info.si_signo = pep_load_relaxed(&pep_cpu.signal);
+    info.si_code = SI_TIMER; /* as a timer's, so that an exec flushes it */
+    info.si_value.sival_ptr = &pep_cpu_way_cookie;
+    (void)pep_add_acq_rel(&thread->asks, 1);
+    pep_fence_seq_cst(); /* pairs with give_way: it sees ours, or we see that it gives way */
+    bool is_asked = !pep_load_relaxed(&thread->gives_way) &&
+                    pep_os_tgsigqueueinfo(pep_os_getpid(), thread->tid, info.si_signo, &info) == 0;
+    (void)pep_sub_acq_rel(&thread->asks, 1);
+    return is_asked;
+}
+
+/* On a machine with much to do that may take it some time; not for ever. One that was born, or came
+ * back, since all were asked is asked now. */
+PEP_SIGNAL_SAFE static void await_way(struct pep_thread *thread) {
+    for (int i = 1;
+         i <= WAY_TRIES && is_to_give_way(thread) && !pep_load_acquire(&thread->is_out_of_way);
+         i++) {
         pep_os_sleep_ns(WAY_WAIT_NS);
-        if (i % WAY_LOOK == 0 && !pep_cpu_is_in_reach(thread->tid))
+        if (i % WAY_LOOK == 0 && !pep_load_acquire(&thread->gives_way) &&
+            (!pep_cpu_is_in_reach(thread->tid) || !ask_for_way(thread)))
             return;
     }
 }
@@ -172,18 +193,9 @@ PEP_SIGNAL_SAFE static void await_way(const struct pep_thread *thread) {
  * that they passed to each other, one taking it as the next is sent, would lose its place. A thread
  * that does not answer will pass it on. */
 PEP_SIGNAL_SAFE static void clear_the_way(void) {
-    uint32_t end = 0;
-    siginfo_t info;
-    pep_zero(&info, sizeof info);
-    info.si_signo = pep_load_relaxed(&pep_cpu.signal);
-    info.si_code = SI_TIMER; /* as a timer's, so that an exec flushes it */
-    info.si_value.sival_ptr = &pep_cpu_way_cookie;
-    for (uint32_t i = 0; i < pep_threads_limit(); i++) {
-        struct pep_thread *thread = pep_thread_at(i);
-        if (is_in_the_way(thread) &&
-            pep_os_tgsigqueueinfo(pep_os_getpid(), thread->tid, info.si_signo, &info) == 0)
-            end = i + 1;
-    }
+    const uint32_t end = pep_threads_limit();
+    for (uint32_t i = 0; i < end; i++)
+        (void)ask_for_way(pep_thread_at(i));
     for (uint32_t i = 0; i < end; i++)
         await_way(pep_thread_at(i));
 }
@@ -192,6 +204,7 @@ PEP_SIGNAL_SAFE static void clear_the_way(void) {
 PEP_SIGNAL_SAFE void pep_cpu_park_leave(struct pep_thread *thread) {
     if (!pep_load_relaxed(&thread->gives_way) || !pep_swap_acq_rel(&thread->gives_way, false))
         return;
+    pep_store_release(&thread->is_out_of_way, false);
     pep_store_release(&pep_cpu.is_visit_wanted, 1);
     if (pep_sub_acq_rel(&pep_cpu.ways, 1) != 1)
         return;
@@ -208,9 +221,14 @@ PEP_SIGNAL_SAFE void pep_cpu_opened(void) {
         pep_cpu_park_leave(thread);
 }
 
+/* A signal is in the hands of who clears the way until it is pending again. */
+PEP_SIGNAL_SAFE static bool is_any_kept(void) {
+    return pep_load_acquire(&pep_cpu.clears) != 0 || (pep_os_sigpending() & our_bit()) != 0;
+}
+
 PEP_SIGNAL_SAFE void pep_cpu_come_back(void) {
     uint64_t ours = our_bit();
-    if (!is_giving_way || (pep_os_sigpending() & ours) != 0)
+    if (!is_giving_way || is_any_kept())
         return;
     pep_cpu_opened();
     (void)pep_os_sigprocmask(SIG_UNBLOCK, &ours, NULL);
@@ -253,12 +271,20 @@ PEP_SIGNAL_SAFE bool pep_cpu_is_host_thread(void) {
 PEP_SIGNAL_SAFE void pep_cpu_park(const siginfo_t *info, ucontext_t *context) {
     struct pep_thread *thread = known_self();
     set_mask(context, mask_of(context) | our_bit());
-    if (thread != NULL && !thread->is_own) {
+    bool is_known = thread != NULL && !thread->is_own;
+    bool clears = is_known && info->si_code != SI_TKILL;
+    if (is_known)
         give_way(thread);
-        if (info->si_code != SI_TKILL)
-            clear_the_way();
+    if (clears) {
+        pep_store_release(&thread->is_out_of_way, true); /* two may wait for each other */
+        (void)pep_add_acq_rel(&pep_cpu.clears, 1);
+        clear_the_way();
     }
     put_back_before_pending(info, context);
+    if (clears)
+        (void)pep_sub_acq_rel(&pep_cpu.clears, 1);
+    else if (is_known)
+        pep_store_release(&thread->is_out_of_way, true);
     (void)pep_cpu_restart_call(context);
 }
 
@@ -268,12 +294,13 @@ PEP_SIGNAL_SAFE void pep_cpu_park_asked(ucontext_t *context) {
         give_way(thread);
         set_mask(context, mask_of(context) | our_bit());
         pep_cpu_drop_pending(context);
+        pep_store_release(&thread->is_out_of_way, true);
     }
     (void)pep_cpu_restart_call(context);
 }
 
 PEP_SIGNAL_SAFE void pep_cpu_park_passed(ucontext_t *context) {
-    if (known_self() == NULL || !is_giving_way || (pep_os_sigpending() & our_bit()) != 0)
+    if (known_self() == NULL || !is_giving_way || is_any_kept())
         return;
     pep_cpu_opened();
     set_mask(context, mask_of(context) & ~our_bit());
@@ -283,6 +310,7 @@ PEP_SIGNAL_SAFE void pep_cpu_park_passed(ucontext_t *context) {
 void pep_cpu_park_after_fork_child(void) {
     uint64_t ours = our_bit();
     pep_store_relaxed(&pep_cpu.ways, 0);
+    pep_store_relaxed(&pep_cpu.clears, 0);
     if (!is_giving_way)
         return;
     is_giving_way = false;

@@ -63,6 +63,7 @@ struct pep_thread {
     bool is_newborn;              /* came through our hook: its life began at armed_cpu_ns */
     bool is_blocked_by_host;      /* our signal, as the host set it; written by the thread */
     bool gives_way;               /* not to be armed nor asked: cpu_park.c */
+    bool is_out_of_way;           /* and nothing of the process's is in its hands any more */
     uint32_t asks;                /* questions just being sent to it; ask.c */
     bool is_leaving;              /* about to end or to replace the program: not to be armed */
     uint32_t seen;                /* the last sweep that found the thread in /proc; sweep only */

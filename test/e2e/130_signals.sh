@@ -31,7 +31,8 @@ compare "with a chosen signal" preloaded PROFEP_SIGNAL=40 PROFEP_HZ=1000 \
     PROFEP_OUTPUT="$TMP/out.txt" "$PROGS/signals"
 
 # Signals with the number that is the sampler's too, blocked and open, in every way to take them.
-for mode in queue pending signalfd pingpong open order unblock calls default exec ignore sampled; do
+for mode in queue pending signalfd pingpong open order unblock calls default exec ignore inherit \
+    vfork polled sampled; do
     "$PROGS/signals_kept" $mode >"$TMP/bare.txt" 2>&1
     ended=$?
     for engine in perf timer; do

@@ -349,6 +349,106 @@ static void ignore_pending(void) {
     take_all();
 }
 
+static void replaced_ignoring(void) {
+    struct sigaction now;
+    sigaction(number, NULL, &now);
+    printf("in the new program: ignored %d\n", now.sa_handler == SIG_IGN);
+    fflush(stdout);
+}
+
+/* Actions that are SIG_IGN outlive an exec. */
+static void ignore_and_replace(void) {
+    char text[12], *arguments[] = {"signals_kept", "heir", text, NULL};
+    snprintf(text, sizeof(text), "%d", number);
+    signal(number, SIG_IGN);
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        execv("/nonexistent", arguments);
+        raise(number);
+        execv("/proc/self/exe", arguments);
+    }
+    waitpid(child, NULL, 0);
+}
+
+/* What a child of vfork(2) does to its signals is not done to its parent's. */
+static void vforked(void) {
+    char text[12], *arguments[] = {"signals_kept", "heir", text, NULL};
+    snprintf(text, sizeof(text), "%d", number);
+    signal(number, on_thread);
+    opener = pthread_self();
+    for (int is_pending = 0; is_pending < 2; is_pending++) {
+        pthread_sigmask(SIG_BLOCK, &one, NULL);
+        if (is_pending)
+            kill(getpid(), number);
+        pid_t child = vfork();
+        if (child == 0) {
+            sigset_t old;
+            for (int n = 1; n < SIGRTMAX; n++)
+                signal(n, SIG_DFL);
+            sigprocmask(SIG_SETMASK, &none, &old);
+            int was_blocked = sigismember(&old, number);
+            sigprocmask(SIG_BLOCK, &one, &old);
+            _exit(was_blocked * 2 + sigismember(&old, number));
+        }
+        int status = 0;
+        waitpid(child, &status, 0);
+        printf("child %x\n", (unsigned)status);
+        print_pending("after vfork");
+        kill(getpid(), number);
+        print_pending("sent");
+        pthread_sigmask(SIG_UNBLOCK, &one, NULL);
+        printf("%d came\n", (int)hits);
+    }
+    fflush(stdout);
+    pid_t child = vfork();
+    if (child == 0) {
+        signal(number, SIG_IGN);
+        execv("/proc/self/exe", arguments);
+    }
+    waitpid(child, NULL, 0);
+}
+
+/* Some look again and again whether one has come, and are not waited for. */
+static void *poll_masks(void *unused) {
+    sigset_t old;
+    while (__atomic_load_n(&hits, __ATOMIC_ACQUIRE) < 100) {
+        pthread_sigmask(SIG_SETMASK, &all, &old);
+        if (!sigismember(&old, number))
+            puts("not blocked");
+    }
+    return unused;
+}
+
+static void *poll_waits(void *unused) {
+    const struct timespec soon = {0, 100000};
+    siginfo_t info;
+    while (hits < 100) {
+        if (sigtimedwait(&all, &info, &soon) < 0)
+            continue;
+        if (info.si_value.sival_int != hits)
+            printf("%d came as number %d\n", info.si_value.sival_int, (int)hits);
+        __atomic_fetch_add(&hits, 1, __ATOMIC_RELEASE);
+    }
+    return unused;
+}
+
+static void polled(void) {
+    pthread_t threads[THREADS], pollers[2];
+    start_blocked(threads);
+    pthread_sigmask(SIG_SETMASK, &all, NULL);
+    pthread_create(&pollers[0], NULL, poll_masks, NULL);
+    pthread_create(&pollers[1], NULL, poll_waits, NULL);
+    for (int i = 0; i < 100; i++) {
+        queue(number, i);
+        usleep(1000);
+    }
+    for (int i = 0; i < 2; i++)
+        pthread_join(pollers[i], NULL);
+    end_blocked(threads);
+    printf("%d came\n", (int)hits);
+}
+
 static void sampled(void) {
     int got = 0;
     pthread_sigmask(SIG_SETMASK, &all, NULL);
@@ -362,11 +462,15 @@ int main(int count, char **arguments) {
     static const struct {
         const char *name;
         void (*run)(void);
-    } modes[] = {{"queue", queue_all},      {"pending", pending}, {"signalfd", descriptor},
-                 {"pingpong", ping_pong},   {"open", one_open},   {"order", in_order},
-                 {"unblock", unblocked},    {"calls", calls},     {"default", default_ends},
-                 {"sampled", sampled},      {"exec", replace},    {"replaced", replaced},
-                 {"ignore", ignore_pending}};
+    } modes[] = {{"queue", queue_all},        {"pending", pending},
+                 {"signalfd", descriptor},    {"pingpong", ping_pong},
+                 {"open", one_open},          {"order", in_order},
+                 {"unblock", unblocked},      {"calls", calls},
+                 {"default", default_ends},   {"sampled", sampled},
+                 {"exec", replace},           {"replaced", replaced},
+                 {"ignore", ignore_pending},  {"inherit", ignore_and_replace},
+                 {"heir", replaced_ignoring}, {"vfork", vforked},
+                 {"polled", polled}};
     if (count < 2)
         return 2;
     number = count > 2 ? atoi(arguments[2]) : SIGRTMAX - 1;

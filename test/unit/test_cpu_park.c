@@ -1,4 +1,4 @@
-/* LDFLAGS: -Wl,--wrap=pep_os_sigqueueinfo,--wrap=pep_os_map */
+/* LDFLAGS: -Wl,--wrap=pep_os_sigqueueinfo,--wrap=pep_os_map,--wrap=pep_cpu_disarm_self */
 /* Foreign signals of our number where the host blocks it: kept in the kernel, in their order. */
 #include <errno.h>
 #include <poll.h>
@@ -33,6 +33,16 @@ void *__real_pep_os_map(size_t);
 void *__wrap_pep_os_map(size_t);
 void *__wrap_pep_os_map(size_t bytes) {
     return refuse_map ? NULL : __real_pep_os_map(bytes);
+}
+
+/* Others are slow to give way; the calling thread waits for them. */
+static int slow_tid;
+bool __real_pep_cpu_disarm_self(struct pep_thread *);
+bool __wrap_pep_cpu_disarm_self(struct pep_thread *);
+bool __wrap_pep_cpu_disarm_self(struct pep_thread *thread) {
+    if (slow_tid != 0 && slow_tid != thread->tid)
+        pep_os_sleep_ns(20000000);
+    return __real_pep_cpu_disarm_self(thread);
 }
 
 static uint64_t our_bit(void) {
@@ -276,6 +286,50 @@ static void everybody_gives_way(void **state) {
     assert_int_equal(pep_cpu.ways, 1); /* who ends is not counted */
 }
 
+static int lookers, is_put_back, came_back_early;
+
+static void *look_again(void *unused) {
+    (void)unused;
+    pep_thread_enter(0, 0);
+    pep_cpu_set_host_blocks(true);
+    pthread_barrier_wait(&barrier);
+    while (!pep_cpu_gives_way())
+        usleep(1000);
+    while (pep_cpu_gives_way()) {
+        pep_cpu_come_back();
+        if (!pep_cpu_gives_way() && !pep_load_acquire(&is_put_back))
+            pep_add_relaxed(&came_back_early, 1);
+    }
+    pep_add_relaxed(&lookers, 1);
+    pep_thread_leave();
+    return NULL;
+}
+
+/* While one thread has the signal in its hands nothing is pending: no reason to come back. And
+ * whoever has given way has no other in its hands, however long that takes it. */
+static void nobody_comes_back_before_it_is_there(void **state) {
+    (void)state;
+    pthread_t threads[3];
+    pthread_barrier_init(&barrier, NULL, 4);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, look_again, NULL), 0);
+    pthread_barrier_wait(&barrier);
+    slow_tid = pep_os_gettid();
+    queue(1);
+    slow_tid = 0;
+    for (uint32_t i = 0; i < pep_threads_limit(); i++) {
+        const struct pep_thread *thread = pep_thread_at(i);
+        if (thread->tid != 0 && !thread->is_own)
+            assert_true(pep_load_acquire(&thread->is_out_of_way));
+    }
+    pep_store_release(&is_put_back, 1);
+    assert_int_equal(take(NULL), 1);
+    for (int i = 0; i < 3; i++)
+        pthread_join(threads[i], NULL);
+    assert_int_equal(lookers, 3);
+    assert_int_equal(came_back_early, 0);
+}
+
 /* Our number is in the descriptor only as long as nothing of ours can be read from it. */
 static void descriptors_show_it_for_as_long(void **state) {
     (void)state;
@@ -350,6 +404,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(who_gives_way_is_not_asked, begin, end),
         cmocka_unit_test_setup_teardown(a_question_on_its_way_is_answered, begin, end),
         cmocka_unit_test_setup_teardown(everybody_gives_way, begin, end),
+        cmocka_unit_test_setup_teardown(nobody_comes_back_before_it_is_there, begin, end),
         cmocka_unit_test_setup_teardown(descriptors_show_it_for_as_long, begin, end),
         cmocka_unit_test_setup_teardown(what_is_ignored_is_no_more, begin, end),
         cmocka_unit_test(own_ones_are_told_apart),
