@@ -266,11 +266,13 @@ fuzz: ## each fuzzer for FUZZ_SECONDS (20), from its corpus
 	done
 
 # libFuzzer is clang's; the sources it drives are compiled again with its instrumentation.
+# backtrace.h is one of gcc's own headers.
 $(O)/test/fuzz/%: test/fuzz/%.c $(CORE_SRC) $(GEN_PB) $(O)/gen/assets.o $(DEPS_STAMP)
 	$(call say,FUZZ,$@)
 	@mkdir -p $(@D)
 	$(Q)clang $(ALL_CFLAGS) -O1 -w -fsanitize=fuzzer,address,undefined -DPEP_DEBUG \
-	    $(UNWIND_INCLUDES) -isystem $(DEPS)/src/civetweb/src -o $@ $< $(CORE_SRC) $(GEN_PB) \
+	    $(UNWIND_INCLUDES) -isystem $(DEPS)/src/civetweb/src \
+	    -idirafter $$($(CC) -print-file-name=include) -o $@ $< $(CORE_SRC) $(GEN_PB) \
 	    $(O)/gen/assets.o -Wl,--gc-sections $(ARCHIVES) $(NANOPB) -lm
 
 # -- installation: one list for both ways -----------------------------------------------------
