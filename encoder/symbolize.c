@@ -304,16 +304,8 @@ void pep_symbolizer_prepare(struct pep_symbolizer *symbolizer, struct pep_arena 
     if (symbolizer == NULL || symbolizer->prepare == NULL)
         return;
     const char *sentence = symbolizer->prepare(symbolizer, profile);
-    size_t count = profile->comment_count;
-    const char **comments =
-        sentence != NULL ? pep_arena_array(arena, count + 1, sizeof(*comments)) : NULL;
-    if (comments == NULL)
-        return;
-    if (count > 0)
-        memcpy(comments, profile->comments, count * sizeof(*comments));
-    comments[count] = sentence;
-    profile->comments = comments;
-    profile->comment_count = (uint32_t)count + 1;
+    if (sentence != NULL)
+        pep_profile_tell(arena, profile, "%s", sentence);
 }
 
 struct pep_symbolizer *pep_symbolizer_begin(struct pep_arena *arena) {

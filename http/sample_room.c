@@ -1,21 +1,5 @@
 #include "http/sample_room.h"
 
-#include <string.h>
-
-bool pep_sample_room_comment(struct pep_arena *arena, struct pep_profile *profile,
-                             const char *text) {
-    uint32_t count = profile->comment_count;
-    const char **comments = pep_arena_array(arena, count + 1u, sizeof(*comments));
-    if (!comments || !text)
-        return false;
-    if (count > 0)
-        memcpy(comments, profile->comments, count * sizeof(*comments));
-    comments[count] = text;
-    profile->comments = comments;
-    profile->comment_count = count + 1;
-    return true;
-}
-
 /* a * b / c without the product's overflow; nothing here is below 0. */
 static int64_t share(int64_t a, int64_t b, int64_t c) {
     return (int64_t)((__int128)a * b / c);
@@ -61,10 +45,8 @@ bool pep_sample_room_apply(struct pep_arena *arena, struct pep_profile *profile,
     profile->is_full = true;
     profile->sample_count = thin(profile, total, (int64_t)room);
     stretch(profile, weight);
-    return pep_sample_room_comment(
-        arena, profile,
-        pep_arena_printf(arena,
-                         "The room for samples was full (n=%llu): %lld were recorded; those left "
-                         "are spread evenly over them.",
-                         (unsigned long long)room, (long long)total));
+    return pep_profile_tell(arena, profile,
+                            "The room for samples was full (n=%llu): %lld were recorded; those "
+                            "left are spread evenly over them.",
+                            (unsigned long long)room, (long long)total);
 }

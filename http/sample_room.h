@@ -19,8 +19,5 @@
 
 /* The profile's first type counts samples, the second measures them. False: memory was refused. */
 bool pep_sample_room_apply(struct pep_arena *arena, struct pep_profile *profile, uint64_t room);
-/* A sentence more. False: memory was refused. */
-bool pep_sample_room_comment(struct pep_arena *arena, struct pep_profile *profile,
-                             const char *text);
 
 #endif

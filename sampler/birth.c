@@ -105,17 +105,6 @@ static uint32_t fill_live(struct pep_arena *arena, struct pep_profile *profile,
     return unknown;
 }
 
-static void tell(struct pep_arena *arena, struct pep_profile *profile, uint32_t unknown) {
-    const char **comments = pep_arena_array(arena, 1, sizeof *comments);
-    if (comments == NULL || unknown == 0)
-        return;
-    comments[0] = pep_arena_printf(
-        arena, "%u more threads came by other ways than pthread_create and thrd_create.",
-        (unsigned)unknown);
-    profile->comments = comments;
-    profile->comment_count = comments[0] != NULL;
-}
-
 struct pep_profile *pep_profile_threadcreate(struct pep_arena *arena, bool is_live,
                                              const struct pep_cells_snapshot *before,
                                              const struct pep_profile_filter *filter) {
@@ -134,7 +123,12 @@ struct pep_profile *pep_profile_threadcreate(struct pep_arena *arena, bool is_li
         .pid = pep_os_getpid(),
     };
     if (is_live) {
-        tell(arena, profile, fill_live(arena, profile, filter));
+        uint32_t unknown = fill_live(arena, profile, filter);
+        if (unknown != 0)
+            pep_profile_tell(
+                arena, profile,
+                "%u more threads came by other ways than pthread_create and thrd_create.",
+                (unsigned)unknown);
         pep_profile_fill_mappings(arena, profile);
         return arena->is_failed ? NULL : profile;
     }

@@ -164,12 +164,10 @@ static void fill_profile(struct pep_dump_work *work) {
         .pid = pep_os_getpid(),
     };
     pep_profile_fill_mappings(work->arena, profile);
-    profile->comments = pep_arena_array(work->arena, 1, sizeof *profile->comments);
-    if (dump->unread == 0 || profile->comments == NULL)
-        return;
-    profile->comments[profile->comment_count++] = pep_arena_printf(
-        work->arena, "%u of %u threads without a stack; the dump as text tells why.",
-        (unsigned)dump->unread, (unsigned)dump->task_count);
+    if (dump->unread != 0)
+        pep_profile_tell(work->arena, profile,
+                         "%u of %u threads without a stack; the dump as text tells why.",
+                         (unsigned)dump->unread, (unsigned)dump->task_count);
 }
 
 static bool make_room(struct pep_dump_work *work, const struct tids *all) {

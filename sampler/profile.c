@@ -147,22 +147,9 @@ static void fill_samples(struct pep_arena *arena, struct pep_profile *profile,
     }
 }
 
-struct comments {
-    struct pep_arena *arena;
-    struct pep_profile *profile;
-    size_t capacity;
-};
-
-static void add_comment(struct comments *to, const char *text) {
-    size_t count = to->profile->comment_count;
-    if (text == NULL || !PEP_ARENA_GROW(to->arena, to->profile->comments, count, to->capacity))
-        return;
-    to->profile->comments[count] = text;
-    to->profile->comment_count++;
-}
-
 /* Samples a CPU second: of this window, whatever was filtered out of the profile. */
-static void add_rate(struct comments *to, const struct pep_cpu_snapshot *before, uint32_t hz) {
+static void tell_rate(struct pep_arena *arena, struct pep_profile *profile,
+                      const struct pep_cpu_snapshot *before, uint32_t hz) {
     uint64_t signals = PEP_COUNTED(samples) - before->counters[PEP_COUNTER_samples];
     uint64_t weight = 0;
     uint32_t cells = pep_stack_table_cell_count();
@@ -171,72 +158,51 @@ static void add_rate(struct comments *to, const struct pep_cpu_snapshot *before,
         weight += pep_load_relaxed(&pep_stack_table_cell(i)->weight) - old;
     }
     if (signals == 0 || weight == 0) {
-        add_comment(to, pep_arena_printf(to->arena,
-                                         "No thread used enough CPU time for a sample at %u Hz.",
-                                         (unsigned)hz));
+        pep_profile_tell(arena, profile, "No thread used enough CPU time for a sample at %u Hz.",
+                         (unsigned)hz);
         return;
     }
     uint64_t tenths = (uint64_t)((double)signals * 1e10 / (double)weight + 0.5);
-    add_comment(to, pep_arena_printf(to->arena,
-                                     "Rate asked: %u Hz; reached: %llu.%llu samples a CPU second.",
-                                     (unsigned)hz, (unsigned long long)(tenths / 10),
-                                     (unsigned long long)(tenths % 10)));
+    pep_profile_tell(arena, profile, "Rate asked: %u Hz; reached: %llu.%llu samples a CPU second.",
+                     (unsigned)hz, (unsigned long long)(tenths / 10),
+                     (unsigned long long)(tenths % 10));
 }
 
 /* The rest of the counters tell of work done, or of what other profiles lost. */
-static bool is_loss_of_cpu(uint32_t counter) {
-    static const enum pep_counter losses[] = {
-        PEP_COUNTER_sample_nested,     PEP_COUNTER_sample_no_scratch,
-        PEP_COUNTER_sample_in_crash,   PEP_COUNTER_sample_small_stack,
-        PEP_COUNTER_sample_crowded,    PEP_COUNTER_sample_stale,
-        PEP_COUNTER_unwind_truncated,  PEP_COUNTER_unwind_partial,
-        PEP_COUNTER_rule_table_full,   PEP_COUNTER_stack_table_full,
-        PEP_COUNTER_cell_table_full,   PEP_COUNTER_cells_lost,
-        PEP_COUNTER_thread_slots_full, PEP_COUNTER_thread_identities_full,
-        PEP_COUNTER_timer_refused,     PEP_COUNTER_perf_refused,
-        PEP_COUNTER_modules_full,      PEP_COUNTER_signal_foreign,
-        PEP_COUNTER_signal_parked,     PEP_COUNTER_signal_unqueued,
-        PEP_COUNTER_signal_lost,       PEP_COUNTER_fd_lost,
-        PEP_COUNTER_self_alloc_failed,
-    };
-    for (size_t i = 0; i < sizeof(losses) / sizeof(*losses); i++)
-        if (counter == losses[i])
-            return true;
-    return false;
-}
-
-static void add_losses(struct comments *to, const struct pep_cpu_snapshot *before) {
-    for (uint32_t i = 0; i < PEP_COUNTER_COUNT; i++) {
-        uint64_t rise = pep_load_relaxed(&pep_counter_values[i]) - before->counters[i];
-        if (rise == 0 || !is_loss_of_cpu(i))
-            continue;
-        add_comment(to, pep_arena_printf(to->arena, "%llu %s (%s).", (unsigned long long)rise,
-                                         pep_counter_help((enum pep_counter)i),
-                                         pep_counter_name((enum pep_counter)i)));
-    }
-}
+static const enum pep_counter losses[] = {
+    PEP_COUNTER_sample_nested,     PEP_COUNTER_sample_no_scratch,
+    PEP_COUNTER_sample_in_crash,   PEP_COUNTER_sample_small_stack,
+    PEP_COUNTER_sample_crowded,    PEP_COUNTER_sample_stale,
+    PEP_COUNTER_unwind_truncated,  PEP_COUNTER_unwind_partial,
+    PEP_COUNTER_rule_table_full,   PEP_COUNTER_stack_table_full,
+    PEP_COUNTER_cell_table_full,   PEP_COUNTER_cells_lost,
+    PEP_COUNTER_thread_slots_full, PEP_COUNTER_thread_identities_full,
+    PEP_COUNTER_timer_refused,     PEP_COUNTER_perf_refused,
+    PEP_COUNTER_modules_full,      PEP_COUNTER_signal_foreign,
+    PEP_COUNTER_signal_parked,     PEP_COUNTER_signal_unqueued,
+    PEP_COUNTER_signal_lost,       PEP_COUNTER_fd_lost,
+    PEP_COUNTER_self_alloc_failed,
+};
 
 static void fill_comments(struct pep_arena *arena, struct pep_profile *profile,
                           const struct pep_cpu_snapshot *before, uint32_t hz) {
-    struct comments to = {arena, profile, 0};
     struct pep_cpu_state state;
     pep_cpu_state(&state);
-    add_comment(
-        &to, pep_arena_printf(
-                 arena, "CPU sampler: %u threads by perf events, %u by POSIX timers, %u not armed.",
-                 (unsigned)state.threads_perf, (unsigned)state.threads_timer,
-                 (unsigned)state.threads_none));
+    pep_profile_tell(
+        arena, profile, "CPU sampler: %u threads by perf events, %u by POSIX timers, %u not armed.",
+        (unsigned)state.threads_perf, (unsigned)state.threads_timer, (unsigned)state.threads_none);
     if (state.note != NULL)
-        add_comment(&to, pep_arena_printf(arena, "Perf events are not used: %s.", state.note));
+        pep_profile_tell(arena, profile, "Perf events are not used: %s.", state.note);
     if (state.threads_timer != 0)
-        add_comment(&to, "Timers expire with the kernel's clock tick: work that follows the same "
+        pep_profile_tell(arena, profile,
+                         "Timers expire with the kernel's clock tick: work that follows the same "
                          "beat is seen more or less often than it runs.");
-    add_rate(&to, before, hz);
+    tell_rate(arena, profile, before, hz);
     if (state.hz != hz && state.hz != 0)
-        add_comment(&to, pep_arena_printf(
-                             arena, "Another window runs at %u Hz; both are served by one sampler.",
-                             (unsigned)state.hz));
-    add_losses(&to, before);
+        pep_profile_tell(arena, profile,
+                         "Another window runs at %u Hz; both are served by one sampler.",
+                         (unsigned)state.hz);
+    pep_profile_tell_losses(arena, profile, losses, PEP_COUNT_OF(losses), before->counters);
 }
 
 struct pep_profile *pep_profile_cpu(struct pep_arena *arena, const struct pep_cpu_snapshot *before,

@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "sampler/rt/arena.h"
+#include "sampler/rt/attrs.h"
 #include "sampler/unwind.h"
 
 #define PEP_PROFILE_VALUES_MAX 4
@@ -75,6 +76,10 @@ struct pep_profile {
 uint32_t pep_profile_mapping_of(const struct pep_profile *profile, uintptr_t pc);
 /* The text for an enum pep_pc below PEP_PC_FIRST_REAL, or NULL for a real address. */
 const char *pep_profile_pc_note(uintptr_t pc);
+/* One comment more, behind those that are there; an array that others hold stays as it is. False
+ * when memory was refused: the profile is as it was. */
+bool pep_profile_tell(struct pep_arena *arena, struct pep_profile *profile, const char *format, ...)
+    PEP_PRINTF(3, 4);
 
 /* What may be asked of a window. */
 struct pep_profile_filter {

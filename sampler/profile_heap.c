@@ -18,8 +18,6 @@
 #include "sampler/rt/os.h"
 #include "sampler/thread.h"
 
-#define COMMENTS_MAX 32
-
 /* What a profile can show of a cell; unbiased or raw as the query wants. */
 struct shown {
     int64_t alloc_objects, alloc_bytes, inuse_objects, inuse_bytes;
@@ -197,61 +195,39 @@ static void fill_samples(struct pep_arena *arena, struct pep_profile *profile,
 
 /* -- comments ------------------------------------------------------------------------------- */
 
-static void add_comment(struct pep_profile *profile, const char *text) {
-    if (text != NULL && profile->comment_count < COMMENTS_MAX)
-        profile->comments[profile->comment_count++] = text;
-}
+static const enum pep_counter losses[] = {
+    PEP_COUNTER_heap_cells_full, PEP_COUNTER_heap_live_full,    PEP_COUNTER_heap_no_stack,
+    PEP_COUNTER_live_map_full,   PEP_COUNTER_stack_table_full,  PEP_COUNTER_unwind_truncated,
+    PEP_COUNTER_rule_table_full, PEP_COUNTER_thread_slots_full, PEP_COUNTER_modules_full};
 
-static void add_losses(struct pep_arena *arena, struct pep_profile *profile) {
-    static const enum pep_counter told[] = {
-        PEP_COUNTER_heap_cells_full, PEP_COUNTER_heap_live_full,    PEP_COUNTER_heap_no_stack,
-        PEP_COUNTER_live_map_full,   PEP_COUNTER_stack_table_full,  PEP_COUNTER_unwind_truncated,
-        PEP_COUNTER_rule_table_full, PEP_COUNTER_thread_slots_full, PEP_COUNTER_modules_full};
-    for (size_t i = 0; i < PEP_COUNT_OF(told); i++) {
-        uint64_t value = pep_load_relaxed(&pep_counter_values[told[i]]);
-        if (value != 0)
-            add_comment(profile,
-                        pep_arena_printf(arena, "%llu %s (%s), since the start.",
-                                         (unsigned long long)value, pep_counter_help(told[i]),
-                                         pep_counter_name(told[i])));
-    }
-}
-
-static void add_rate(struct pep_arena *arena, struct pep_profile *profile, uint32_t rate) {
+static void tell_rate(struct pep_arena *arena, struct pep_profile *profile, uint32_t rate) {
     unsigned long long samples = PEP_COUNTED(heap_samples);
     if (rate == 0)
-        add_comment(profile, "Allocations are not sampled: the rate is 0.");
+        pep_profile_tell(arena, profile, "Allocations are not sampled: the rate is 0.");
     else if (rate == 1)
-        add_comment(profile,
-                    pep_arena_printf(arena, "Every allocation is recorded; %llu so far.", samples));
+        pep_profile_tell(arena, profile, "Every allocation is recorded; %llu so far.", samples);
     else
-        add_comment(profile,
-                    pep_arena_printf(arena,
-                                     "Sampled every %u bytes in the mean, values are estimates of "
-                                     "the whole; %llu samples so far.",
-                                     (unsigned)rate, samples));
+        pep_profile_tell(arena, profile,
+                         "Sampled every %u bytes in the mean, values are estimates of the whole; "
+                         "%llu samples so far.",
+                         (unsigned)rate, samples);
 }
 
 static void fill_comments(struct pep_arena *arena, struct pep_profile *profile,
                           const struct pep_heap_query *query) {
     struct pep_heap_state state;
-    profile->comments = pep_arena_array(arena, COMMENTS_MAX, sizeof *profile->comments);
-    if (profile->comments == NULL)
-        return;
     pep_heap_state(&state);
-    add_rate(arena, profile, state.rate_bytes);
+    tell_rate(arena, profile, state.rate_bytes);
     if (state.unreachable != NULL)
-        add_comment(profile, pep_arena_printf(arena, "%s.", state.unreachable));
+        pep_profile_tell(arena, profile, "%s.", state.unreachable);
     if (query->view == PEP_HEAP_TEMPORARY)
-        add_comment(profile, pep_arena_printf(arena, "Blocks freed within about %u ms.",
-                                              (unsigned)PEP_HEAP_TEMPORARY_MS));
+        pep_profile_tell(arena, profile, "Blocks freed within about %u ms.",
+                         (unsigned)PEP_HEAP_TEMPORARY_MS);
     if (state.has_live_map)
-        add_comment(profile,
-                    pep_arena_printf(arena,
-                                     "Live map: %llu blocks; %llu were allocated beyond its bound.",
-                                     (unsigned long long)state.live_blocks,
-                                     (unsigned long long)state.uncovered_blocks));
-    add_losses(arena, profile);
+        pep_profile_tell(
+            arena, profile, "Live map: %llu blocks; %llu were allocated beyond its bound.",
+            (unsigned long long)state.live_blocks, (unsigned long long)state.uncovered_blocks);
+    pep_profile_tell_losses(arena, profile, losses, PEP_COUNT_OF(losses), NULL);
 }
 
 /* -- the profile ---------------------------------------------------------------------------- */

@@ -11,64 +11,45 @@
 #include <time.h>
 
 #include "sampler/lock_internal.h"
+#include "sampler/profile_parts.h"
 #include "sampler/rt/counters.h"
 #include "sampler/rt/os.h"
-
-#define COMMENTS_MAX 10u
 
 struct pep_cells_snapshot *pep_lock_snapshot_take(struct pep_arena *arena,
                                                   enum pep_lock_side side) {
     return pep_cells_snapshot_take(arena, pep_lock_cells(side));
 }
 
-static void add_comment(struct pep_profile *profile, const char *text) {
-    if (text != NULL && profile->comment_count < COMMENTS_MAX)
-        profile->comments[profile->comment_count++] = text;
-}
-
-static void add_rate(struct pep_arena *arena, struct pep_profile *profile) {
+static void tell_rate(struct pep_arena *arena, struct pep_profile *profile) {
     uint64_t rate_ns = pep_lock_rate();
     if (rate_ns == 0)
-        add_comment(profile, "Waiting is not recorded: the rate is 0.");
+        pep_profile_tell(arena, profile, "Waiting is not recorded: the rate is 0.");
     else if (rate_ns == 1)
-        add_comment(profile, "Every contended wait is recorded.");
+        pep_profile_tell(arena, profile, "Every contended wait is recorded.");
     else
-        add_comment(profile,
-                    pep_arena_printf(arena,
-                                     "Waits of %llu ns and more are all recorded, shorter ones by "
-                                     "chance and scaled up.",
-                                     (unsigned long long)rate_ns));
-}
-
-static void add_losses(struct pep_arena *arena, struct pep_profile *profile) {
-    static const enum pep_counter told[] = {
-        PEP_COUNTER_lock_places_full, PEP_COUNTER_lock_unknown_holder, PEP_COUNTER_cell_table_full,
-        PEP_COUNTER_cells_lost, PEP_COUNTER_stack_table_full};
-    for (size_t i = 0; i < PEP_COUNT_OF(told); i++) {
-        uint64_t value = pep_load_relaxed(&pep_counter_values[told[i]]);
-        if (value != 0)
-            add_comment(profile,
-                        pep_arena_printf(arena, "%llu %s (%s), since the start.",
-                                         (unsigned long long)value, pep_counter_help(told[i]),
-                                         pep_counter_name(told[i])));
-    }
+        pep_profile_tell(arena, profile,
+                         "Waits of %llu ns and more are all recorded, shorter ones by chance and "
+                         "scaled up.",
+                         (unsigned long long)rate_ns);
 }
 
 static void fill_comments(struct pep_arena *arena, struct pep_profile *profile,
                           enum pep_lock_side side) {
-    profile->comments = pep_arena_array(arena, COMMENTS_MAX, sizeof *profile->comments);
-    if (profile->comments == NULL)
-        return;
-    add_comment(profile, side == PEP_LOCK_BLOCK
-                             ? "Stacks of those who waited, with how long."
-                             : "Stacks of those who let go what others waited for, with how long "
-                               "these had waited since it was let go before.");
-    add_comment(profile, "Seen: mutexes, read-write locks, condition variables, semaphores, "
-                         "barriers, spinlocks and ends of threads, of pthread and C11, and futexes "
-                         "by way of syscall(). Not seen: locks inside libc, and locks of programs "
-                         "that make their own system calls, as Go's do.");
-    add_rate(arena, profile);
-    add_losses(arena, profile);
+    static const enum pep_counter losses[] = {
+        PEP_COUNTER_lock_places_full, PEP_COUNTER_lock_unknown_holder, PEP_COUNTER_cell_table_full,
+        PEP_COUNTER_cells_lost, PEP_COUNTER_stack_table_full};
+    pep_profile_tell(arena, profile,
+                     side == PEP_LOCK_BLOCK
+                         ? "Stacks of those who waited, with how long."
+                         : "Stacks of those who let go what others waited for, with how long "
+                           "these had waited since it was let go before.");
+    pep_profile_tell(arena, profile,
+                     "Seen: mutexes, read-write locks, condition variables, semaphores, "
+                     "barriers, spinlocks and ends of threads, of pthread and C11, and futexes "
+                     "by way of syscall(). Not seen: locks inside libc, and locks of programs "
+                     "that make their own system calls, as Go's do.");
+    tell_rate(arena, profile);
+    pep_profile_tell_losses(arena, profile, losses, PEP_COUNT_OF(losses), NULL);
 }
 
 struct pep_profile *pep_profile_lock(struct pep_arena *arena, enum pep_lock_side side,

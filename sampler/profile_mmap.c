@@ -18,7 +18,6 @@
 #include "sampler/rt/os.h"
 #include "sampler/thread.h"
 
-#define COMMENTS_MAX 12u
 #define STATUS_BYTES 4096u
 
 struct reading {
@@ -137,11 +136,6 @@ static void fill_samples(struct pep_arena *arena, struct pep_profile *profile,
 
 /* -- comments ------------------------------------------------------------------------------- */
 
-static void add_comment(struct pep_profile *profile, const char *text) {
-    if (text != NULL && profile->comment_count < COMMENTS_MAX)
-        profile->comments[profile->comment_count++] = text;
-}
-
 /* What is known here, of this: without a filter. */
 static void sum_up(const struct pep_mmap_snapshot *before, int64_t *bytes, int64_t *reserved) {
     *bytes = *reserved = 0;
@@ -157,62 +151,46 @@ static void sum_up(const struct pep_mmap_snapshot *before, int64_t *bytes, int64
     }
 }
 
-static void add_cover(struct pep_arena *arena, struct pep_profile *profile,
-                      const struct pep_mmap_snapshot *before) {
+static void tell_cover(struct pep_arena *arena, struct pep_profile *profile,
+                       const struct pep_mmap_snapshot *before) {
     uint64_t process = read_process_bytes();
     int64_t known, reserved;
     sum_up(before, &known, &reserved);
     if (before != NULL && before->process_bytes != 0 && process != 0)
-        add_comment(profile,
-                    pep_arena_printf(arena,
-                                     "In this window the process's mapped memory (VmSize) "
-                                     "changed by %lld KiB; %lld KiB of that is known here.",
-                                     ((long long)process - (long long)before->process_bytes) / 1024,
-                                     (long long)known / 1024));
+        pep_profile_tell(arena, profile,
+                         "In this window the process's mapped memory (VmSize) changed by %lld KiB; "
+                         "%lld KiB of that is known here.",
+                         ((long long)process - (long long)before->process_bytes) / 1024,
+                         (long long)known / 1024);
     else if (before == NULL && process != 0)
-        add_comment(
-            profile,
-            pep_arena_printf(arena,
-                             "The process has %llu KiB mapped (VmSize, profep included); %lld KiB "
-                             "of that, %lld%%, is known here.",
-                             (unsigned long long)process / 1024, (long long)known / 1024,
-                             (long long)known * 100 / (long long)process));
+        pep_profile_tell(arena, profile,
+                         "The process has %llu KiB mapped (VmSize, profep included); %lld KiB of "
+                         "that, %lld%%, is known here.",
+                         (unsigned long long)process / 1024, (long long)known / 1024,
+                         (long long)known * 100 / (long long)process);
     if (reserved != 0)
-        add_comment(profile,
-                    pep_arena_printf(arena,
-                                     "%lld KiB were mapped without access, label [reserved]; what "
-                                     "was made accessible later still counts there.",
-                                     (long long)reserved / 1024));
-}
-
-static void add_losses(struct pep_arena *arena, struct pep_profile *profile) {
-    static const enum pep_counter told[] = {PEP_COUNTER_mmap_full, PEP_COUNTER_mmap_missed,
-                                            PEP_COUNTER_stack_table_full,
-                                            PEP_COUNTER_unwind_truncated};
-    for (size_t i = 0; i < PEP_COUNT_OF(told); i++) {
-        uint64_t value = pep_load_relaxed(&pep_counter_values[told[i]]);
-        if (value != 0)
-            add_comment(profile,
-                        pep_arena_printf(arena, "%llu %s (%s), since the start.",
-                                         (unsigned long long)value, pep_counter_help(told[i]),
-                                         pep_counter_name(told[i])));
-    }
+        pep_profile_tell(arena, profile,
+                         "%lld KiB were mapped without access, label [reserved]; what was made "
+                         "accessible later still counts there.",
+                         (long long)reserved / 1024);
 }
 
 static void fill_comments(struct pep_arena *arena, struct pep_profile *profile,
                           const struct pep_mmap_snapshot *before) {
-    profile->comments = pep_arena_array(arena, COMMENTS_MAX, sizeof *profile->comments);
-    if (profile->comments == NULL)
-        return;
+    static const enum pep_counter losses[] = {PEP_COUNTER_mmap_full, PEP_COUNTER_mmap_missed,
+                                              PEP_COUNTER_stack_table_full,
+                                              PEP_COUNTER_unwind_truncated};
     if (unreachable != NULL)
-        add_comment(profile, pep_arena_printf(arena, "Mappings are not seen: %s.", unreachable));
+        pep_profile_tell(arena, profile, "Mappings are not seen: %s.", unreachable);
     else
-        add_comment(profile, "Every mmap, munmap, mremap, brk and sbrk of the program and its "
-                             "libraries is recorded; bytes are address space, touched or not.");
-    add_comment(profile, "Not seen: what libc maps for itself (malloc's memory, stacks of threads) "
-                         "and what the loader maps.");
-    add_cover(arena, profile, before);
-    add_losses(arena, profile);
+        pep_profile_tell(arena, profile,
+                         "Every mmap, munmap, mremap, brk and sbrk of the program and its "
+                         "libraries is recorded; bytes are address space, touched or not.");
+    pep_profile_tell(arena, profile,
+                     "Not seen: what libc maps for itself (malloc's memory, stacks of threads) "
+                     "and what the loader maps.");
+    tell_cover(arena, profile, before);
+    pep_profile_tell_losses(arena, profile, losses, PEP_COUNT_OF(losses), NULL);
 }
 
 /* -- the profile ---------------------------------------------------------------------------- */

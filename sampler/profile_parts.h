@@ -1,8 +1,9 @@
 /*
- * The mappings of a profile: loaded objects, and executable memory that no object owns.
+ * What the makers of profiles share: mappings, labels of threads, and losses told as comments.
  *
- * Model:   modules.h knows the objects, also unloaded ones; /proc/self/maps has the rest (JIT).
- *          Sorted by start, never overlapping: what is loaded wins over what was.
+ * Model:   modules.h knows the loaded objects, also unloaded ones; /proc/self/maps has executable
+ *          memory that no object owns (JIT). Mappings are sorted by start and never overlap: what
+ *          is loaded wins over what was.
  * Writers: pep_profile_cpu and its like.  [normal]
  * Readers: the encoders.
  * Memory:  the profile's arena.
@@ -12,6 +13,7 @@
 #define PEP_SAMPLER_PROFILE_PARTS_H
 
 #include "sampler/profile.h"
+#include "sampler/rt/counters.h"
 
 /* Refreshes the module table, then fills mappings, mapping_count and main_mapping. Ranges without
  * a module are listed only where a sample has an address in them. */
@@ -24,6 +26,11 @@ void pep_profile_label_thread(struct pep_arena *arena, const char **names, uint3
 /* filter NULL: always. */
 bool pep_profile_is_wanted(const struct pep_sample *sample,
                            const struct pep_profile_filter *filter);
+
+/* A comment for each of these counters that rose: since `before`, the values of all counters at the
+ * start of a window, or, where that is NULL, since the start of the process. */
+void pep_profile_tell_losses(struct pep_arena *arena, struct pep_profile *profile,
+                             const enum pep_counter *losses, size_t count, const uint64_t *before);
 
 /* One line of /proc/PID/maps (proc(5)) that is executable: its range and its name ("" when it has
  * none, ended at the line's end). False for others and for what cannot be read. */

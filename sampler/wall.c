@@ -20,7 +20,6 @@
 #define NS_PER_SECOND 1000000000u
 #define CELLS 131072
 #define SWEEP_NS 100000000u
-/* As a connection's, so that libc finds one that ended: see pep_connections_warm. */
 /* Beats take at most 1/5 of a processor, where there are too many threads for that less often; what
  * 1 s of that pays for may be spent at once, as when a window meets its threads. */
 #define COST_SHARE 5u
@@ -285,51 +284,36 @@ struct pep_cells_snapshot *pep_wall_snapshot_take(struct pep_arena *arena) {
     return snapshot;
 }
 
-struct comments {
-    struct pep_arena *arena;
-    struct pep_profile *profile;
-    size_t capacity;
-};
-
-static void add_comment(struct comments *to, const char *text) {
-    size_t count = to->profile->comment_count;
-    if (text == NULL || !PEP_ARENA_GROW(to->arena, to->profile->comments, count, to->capacity))
-        return;
-    to->profile->comments[count] = text;
-    to->profile->comment_count++;
-}
-
-static void add_loss(struct comments *to, uint64_t rise, const char *what) {
+static void tell_loss(struct pep_arena *arena, struct pep_profile *profile, uint64_t rise,
+                      const char *what) {
     if (rise != 0)
-        add_comment(to, pep_arena_printf(to->arena, "%llu %s.", (unsigned long long)rise, what));
+        pep_profile_tell(arena, profile, "%llu %s.", (unsigned long long)rise, what);
 }
 
 static void fill_comments(struct pep_arena *arena, struct pep_profile *profile,
                           const struct pep_cells_snapshot *before, uint32_t wanted_hz) {
-    struct comments to = {arena, profile, 0};
     uint64_t now[4];
     read_marks(now);
     uint64_t made = now[MARK_BEATS] - before->marks[MARK_BEATS];
     uint64_t tenths =
         profile->duration_ns > 0 ? made * 10 * NS_PER_SECOND / (uint64_t)profile->duration_ns : 0;
-    add_comment(&to, pep_arena_printf(arena,
-                                      "Wall clock: %u threads; rate asked: %u Hz; reached: "
-                                      "%llu.%llu beats a second.",
-                                      (unsigned)pep_watches_count(), (unsigned)wanted_hz,
-                                      (unsigned long long)(tenths / 10),
-                                      (unsigned long long)(tenths % 10)));
+    pep_profile_tell(
+        arena, profile,
+        "Wall clock: %u threads; rate asked: %u Hz; reached: %llu.%llu beats a second.",
+        (unsigned)pep_watches_count(), (unsigned)wanted_hz, (unsigned long long)(tenths / 10),
+        (unsigned long long)(tenths % 10));
     uint32_t served_hz = pep_load_relaxed(&hz);
     if (served_hz > wanted_hz)
-        add_comment(&to, pep_arena_printf(
-                             arena, "Another window runs at %u Hz; both are served by one reader.",
-                             (unsigned)served_hz));
-    add_loss(&to, now[MARK_LATE] - before->marks[MARK_LATE],
-             "beats came too late and were merged (wall_late)");
-    add_loss(&to, now[MARK_UNANSWERED] - before->marks[MARK_UNANSWERED],
-             "times a running thread did not answer in time (ask_late)");
-    add_loss(&to, now[MARK_FULL] - before->marks[MARK_FULL],
-             "sums without their thread, or lost, because the table was full (cell_table_full, "
-             "cells_lost)");
+        pep_profile_tell(arena, profile,
+                         "Another window runs at %u Hz; both are served by one reader.",
+                         (unsigned)served_hz);
+    tell_loss(arena, profile, now[MARK_LATE] - before->marks[MARK_LATE],
+              "beats came too late and were merged (wall_late)");
+    tell_loss(arena, profile, now[MARK_UNANSWERED] - before->marks[MARK_UNANSWERED],
+              "times a running thread did not answer in time (ask_late)");
+    tell_loss(arena, profile, now[MARK_FULL] - before->marks[MARK_FULL],
+              "sums without their thread, or lost, because the table was full (cell_table_full, "
+              "cells_lost)");
 }
 
 struct pep_profile *pep_profile_wall(struct pep_arena *arena,

@@ -87,16 +87,22 @@ char *pep_arena_strdup(struct pep_arena *arena, const char *text) {
     return pep_arena_strndup(arena, text, strlen(text));
 }
 
-char *pep_arena_printf(struct pep_arena *arena, const char *format, ...) {
-    va_list arguments, again;
-    va_start(arguments, format);
+char *pep_arena_vprintf(struct pep_arena *arena, const char *format, va_list arguments) {
+    va_list again;
     va_copy(again, arguments);
     int count = vsnprintf(NULL, 0, format, arguments);
-    va_end(arguments);
     char *text = count < 0 ? refuse(arena) : pep_arena_alloc(arena, (size_t)count + 1);
     if (text != NULL)
         vsnprintf(text, (size_t)count + 1, format, again);
     va_end(again);
+    return text;
+}
+
+char *pep_arena_printf(struct pep_arena *arena, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    char *text = pep_arena_vprintf(arena, format, arguments);
+    va_end(arguments);
     return text;
 }
 

@@ -39,6 +39,8 @@ void *pep_arena_array(struct pep_arena *arena, size_t count, size_t size_bytes);
 char *pep_arena_strndup(struct pep_arena *arena, const char *text, size_t len);
 char *pep_arena_strdup(struct pep_arena *arena, const char *text);
 char *pep_arena_printf(struct pep_arena *arena, const char *format, ...) PEP_PRINTF(2, 3);
+char *pep_arena_vprintf(struct pep_arena *arena, const char *format, va_list arguments)
+    PEP_PRINTF(2, 0);
 /* Unmaps everything; the arena is empty and usable again. */
 void pep_arena_drop(struct pep_arena *arena);
 
