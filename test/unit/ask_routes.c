@@ -30,6 +30,8 @@ static long read_fake(struct pep_exchange *exchange, void *to, size_t max) {
     if (!asked.form)
         return -EIO;
     size_t count = asked.form_left < max ? asked.form_left : max;
+    if (asked.piece_max != 0 && count > asked.piece_max)
+        count = asked.piece_max;
     memcpy(to, asked.form, count);
     asked.form += count;
     asked.form_left -= count;
@@ -54,10 +56,12 @@ int ask_routes(const char *line, const char *headers) {
                                     .request = &request,
                                     .response = &response,
                                     .arena = &asked.arena,
+                                    .client = asked.client,
                                     .read_body = read_fake};
     asked.count = 0;
     asked.wire[0] = '\0';
     pep_routes_serve(&exchange);
+    asked.writer_error = response.writer.error;
     asked.end_error = pep_response_end(&response);
     asked.body = strstr(asked.wire, "\r\n\r\n");
     if (asked.body) {
@@ -78,4 +82,6 @@ void ask_routes_reset(void) {
         .hz = 100, .url = "http://127.0.0.1:1/", .access = {.own_host = "127.0.0.1"}};
     asked.send_limit = sizeof(asked.wire) - 1;
     asked.form = NULL;
+    asked.piece_max = 0;
+    asked.client = NULL;
 }

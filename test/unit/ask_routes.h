@@ -4,7 +4,7 @@
  * Model:   a request line goes through the parser, the routes and the response; what would go over
  *          the wire is kept until the next question.
  * Writers: -
- * Readers: test_routes.  [normal]
+ * Readers: the tests of routes.  [normal]
  * Memory:  static.
  * When full: the answer is cut with -EPIPE, at send_limit.
  */
@@ -19,9 +19,12 @@ struct asked {
     char wire[400000], *body; /* of the last answer; body: NULL when there was none */
     size_t count;             /* bytes of the last answer */
     size_t send_limit;
-    int end_error;    /* how the last answer ended */
+    int writer_error; /* of the last answer, before its end */
+    int end_error;    /* how it ended */
     const char *form; /* the body of the next request; NULL: it does not arrive */
     size_t form_left;
+    size_t piece_max;          /* so much of it arrives at once; 0: all that is read for */
+    struct pep_client *client; /* who waits, when the test has one */
 };
 
 extern struct asked asked;

@@ -11,8 +11,8 @@
 #include <string.h>
 #include <time.h>
 
-#include "http/civetweb_glue.h"
 #include "http/render.h"
+#include "test/unit/ask_routes.h"
 
 /* This file is linked into every test; those with fakes of their own use theirs. */
 #define FAKE __attribute__((weak))
@@ -35,7 +35,7 @@ FAKE int __wrap_malloc_trim(size_t pad);
 struct heap_web_seen seen;
 struct heap_web_plan plan;
 int open_rates;
-static uint64_t now_ns; /* moves only while somebody seen.waits */
+static uint64_t now_ns; /* moves only while somebody waits */
 static char before_mark;
 static double probability_begun; /* perhaps by an earlier question */
 
@@ -133,52 +133,16 @@ static bool wait_fake(struct pep_client *client, uint64_t ns) {
 
 /* -- asking --------------------------------------------------------------------------------- */
 
-static struct pep_arena arena;
 char *body;
-static char wire[65536];
-static size_t wire_count;
-static struct pep_service service;
 static struct pep_client client = {wait_fake};
 
-static int send_fake(struct pep_sink *sink, const void *bytes, size_t count) {
-    (void)sink;
-    assert_true(wire_count + count < sizeof(wire));
-    memcpy(wire + wire_count, bytes, count);
-    wire_count += count;
-    wire[wire_count] = '\0';
-    return 0;
-}
-
-static struct pep_sink sink = {send_fake};
-
-/* Sends "METHOD target" and headers through everything but the socket; the status. */
 int ask_with(const char *line, const char *headers) {
-    static struct pep_message message;
-    struct pep_request request;
-    struct pep_response response;
-    const char *sentence;
     char text[2048];
-    int count =
-        snprintf(text, sizeof(text), "%s HTTP/1.1\r\nHost: localhost\r\n%s\r\n", line, headers);
-    assert_int_equal(pep_wire_parse(text, (size_t)count, &message), 0);
-    assert_int_equal(pep_request_init(&request, &message, &arena, &sentence), 0);
-    pep_response_init(&response, &sink);
-    response.is_head = request.method == PEP_HEAD;
-    struct pep_exchange exchange = {.service = &service,
-                                    .request = &request,
-                                    .response = &response,
-                                    .arena = &arena,
-                                    .client = &client};
-    wire_count = 0;
+    snprintf(text, sizeof(text), "%s HTTP/1.1", line);
     memset(&seen, 0, sizeof(seen));
-    pep_routes_serve(&exchange);
-    int error = pep_response_end(&response);
-    body = error ? NULL : strstr(wire, "\r\n\r\n");
-    if (body) {
-        *body = '\0';
-        body += 4;
-    }
-    return error ? error : atoi(wire + 9);
+    int status = ask_routes(text, headers);
+    body = asked.end_error ? NULL : asked.body;
+    return asked.end_error ? asked.end_error : status;
 }
 
 int ask(const char *line) {
@@ -186,12 +150,12 @@ int ask(const char *line) {
 }
 
 bool has(const char *header) {
-    return strstr(wire, header) != NULL;
+    return strstr(asked.wire, header) != NULL;
 }
 
 int count_of(const char *header) {
     int count = 0;
-    for (const char *at = wire; (at = strstr(at, header)) != NULL; at++)
+    for (const char *at = asked.wire; (at = strstr(at, header)) != NULL; at++)
         count++;
     return count;
 }
@@ -206,7 +170,8 @@ void refuses(const char *line, int status, const char *sentence) {
 
 int heap_web_setup(void **state) {
     (void)state;
-    service = (struct pep_service){.hz = 100, .access = {.own_host = "127.0.0.1"}};
+    ask_routes_reset();
+    asked.client = &client;
     now_ns = 12345;
     plan = (struct heap_web_plan){.state = {.rate_bytes = 524288, .has_live_map = true}};
     pep_on_allocs_after_fork_child();
@@ -216,6 +181,6 @@ int heap_web_setup(void **state) {
 int heap_web_teardown(void **state) {
     (void)state;
     assert_int_equal(open_rates, 0);
-    pep_arena_drop(&arena);
+    pep_arena_drop(&asked.arena);
     return 0;
 }

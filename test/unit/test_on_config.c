@@ -7,19 +7,11 @@
 #include <stddef.h>
 
 #include <cmocka.h>
-#include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "http/civetweb_glue.h"
-#include "http/routes.h"
+#include "test/unit/ask_routes.h"
 
-static struct pep_arena arena;
-static char wire[65536], *body;
-static size_t wire_count;
-static const char *post;
-static bool is_cut;
 static char changed[256];
 
 /* -- fakes ---------------------------------------------------------------------------------- */
@@ -62,67 +54,27 @@ static const char *change(const struct pep_setting_change *changes, size_t count
 }
 
 static const struct pep_server_settings settings = {get, change};
-static struct pep_service service = {.settings = &settings};
-
-static int send_fake(struct pep_sink *sink, const void *bytes, size_t count) {
-    (void)sink;
-    assert_true(wire_count + count < sizeof(wire));
-    memcpy(wire + wire_count, bytes, count);
-    wire_count += count;
-    wire[wire_count] = '\0';
-    return 0;
-}
-
-static struct pep_sink sink = {send_fake};
-
-static long read_fake(struct pep_exchange *exchange, void *to, size_t max) {
-    (void)exchange;
-    size_t count = strlen(post) < max ? strlen(post) : max;
-    if (is_cut)
-        return -EIO;
-    count = count > 7 ? 7 : count; /* bit by bit */
-    memcpy(to, post, count);
-    post += count;
-    return (long)count;
-}
 
 static int ask(const char *method, const char *accept, const char *content) {
-    static struct pep_message message;
-    struct pep_request request;
-    struct pep_response response;
-    const char *sentence;
-    char text[512];
-    int count =
-        snprintf(text, sizeof(text),
-                 "%s /debug/profep/config HTTP/1.1\r\nHost: localhost\r\n%s\r\n", method, accept);
-    assert_int_equal(pep_wire_parse(text, (size_t)count, &message), 0);
-    assert_int_equal(pep_request_init(&request, &message, &arena, &sentence), 0);
-    pep_response_init(&response, &sink);
-    response.is_head = request.method == PEP_HEAD;
-    struct pep_exchange exchange = {.service = &service,
-                                    .request = &request,
-                                    .response = &response,
-                                    .arena = &arena,
-                                    .read_body = read_fake};
-    post = content;
-    wire_count = 0;
+    char line[64];
+    snprintf(line, sizeof(line), "%s /debug/profep/config HTTP/1.1", method);
     changed[0] = '\0';
-    pep_routes_serve(&exchange);
-    assert_int_equal(pep_response_end(&response), 0);
-    body = strstr(wire, "\r\n\r\n") + 4;
-    return atoi(wire + 9);
+    int status = ask_routes_with(line, accept, content, content ? strlen(content) : 0);
+    assert_int_equal(asked.end_error, 0);
+    return status;
 }
 
 static int setup(void **state) {
     (void)state;
-    service.settings = &settings;
-    is_cut = false;
+    ask_routes_reset();
+    asked.service.settings = &settings;
+    asked.piece_max = 7; /* bit by bit */
     return 0;
 }
 
 static int teardown(void **state) {
     (void)state;
-    pep_arena_drop(&arena);
+    pep_arena_drop(&asked.arena);
     return 0;
 }
 
@@ -132,7 +84,7 @@ static void test_json(void **state) {
     (void)state;
     assert_int_equal(ask("GET", "", ""), 200);
     assert_string_equal(
-        body,
+        asked.body,
         "{\"settings\": [\n"
         "  {\"name\": \"PROFEP_HZ\", \"value\": 7, \"default\": 100, \"origin\": \"changed\", "
         "\"accepted\": \"1..9\", \"is_changeable\": true, \"why_not\": null, "
@@ -142,22 +94,22 @@ static void test_json(void **state) {
         "  {\"name\": \"PROFEP_Y\", \"value\": \"a\\\"\\u003c\", \"default\": \"y\", "
         "\"origin\": \"environment\", \"accepted\": \"z\", \"is_changeable\": false, "
         "\"why_not\": \"is fixed\", \"help\": \"y\"}\n]}\n");
-    assert_non_null(strstr(wire, "Content-Type: application/json\r\n"));
-    assert_non_null(strstr(wire, "Vary: Accept\r\n"));
+    assert_non_null(strstr(asked.wire, "Content-Type: application/json\r\n"));
+    assert_non_null(strstr(asked.wire, "Vary: Accept\r\n"));
     assert_int_equal(ask("HEAD", "", ""), 200);
-    assert_string_equal(body, "");
+    assert_string_equal(asked.body, "");
 }
 
 static void test_page(void **state) {
     (void)state;
     assert_int_equal(ask("GET", "Accept: text/html\r\n", ""), 200);
-    assert_non_null(strstr(wire, "Content-Type: text/html; charset=utf-8\r\n"));
-    assert_non_null(strstr(wire, "Content-Security-Policy: default-src 'none'"));
-    assert_non_null(strstr(body, "name=\"PROFEP_HZ\" value=\"7\""));
-    assert_non_null(strstr(body, "name=\"PROFEP_X\" value=\"\""));
-    assert_non_null(strstr(body, "<td>a&quot;&lt;</td>"));
-    assert_non_null(strstr(body, "&lt;b&gt;"));
-    assert_null(strstr(body, "name=\"PROFEP_Y\""));
+    assert_non_null(strstr(asked.wire, "Content-Type: text/html; charset=utf-8\r\n"));
+    assert_non_null(strstr(asked.wire, "Content-Security-Policy: default-src 'none'"));
+    assert_non_null(strstr(asked.body, "name=\"PROFEP_HZ\" value=\"7\""));
+    assert_non_null(strstr(asked.body, "name=\"PROFEP_X\" value=\"\""));
+    assert_non_null(strstr(asked.body, "<td>a&quot;&lt;</td>"));
+    assert_non_null(strstr(asked.body, "&lt;b&gt;"));
+    assert_null(strstr(asked.body, "name=\"PROFEP_Y\""));
 }
 
 static void test_changes(void **state) {
@@ -197,19 +149,18 @@ static void test_refusals(void **state) {
     };
     for (size_t i = 0; i < PEP_COUNT_OF(bad); i++) {
         assert_int_equal(ask("POST", "", bad[i].content), 400);
-        assert_string_equal(body, bad[i].sentence);
+        assert_string_equal(asked.body, bad[i].sentence);
     }
     static char many[1024];
     for (int i = 0; i < 65; i++)
         sprintf(many + strlen(many), "a%d=b&", i);
     assert_int_equal(ask("POST", "", many), 400);
-    assert_string_equal(body, "The body has more than 64 members.\n");
+    assert_string_equal(asked.body, "The body has more than 64 members.\n");
     assert_int_equal(ask("POST", "Origin: http://evil.example\r\n", "hz=1"), 403);
     assert_string_equal(changed, "");
-    is_cut = true;
-    assert_int_equal(ask("POST", "", "hz=1"), 400);
-    assert_string_equal(body, "The request's body did not arrive whole.\n");
-    service.settings = NULL;
+    assert_int_equal(ask("POST", "", NULL), 400);
+    assert_string_equal(asked.body, "The request's body did not arrive whole.\n");
+    asked.service.settings = NULL;
     assert_int_equal(ask("GET", "", ""), 501);
 }
 

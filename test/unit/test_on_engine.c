@@ -20,18 +20,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "http/civetweb_glue.h"
-#include "http/routes.h"
+#include "test/unit/ask_routes.h"
 
-static struct pep_arena arena;
-static char wire[16384], *body;
-static size_t wire_count;
-static const char *post;
-static bool is_cut;
 static const char *refused;          /* by the route inside; NULL: it answers */
 static int error_inside;             /* of its writer */
 static char stage[64], content[512]; /* of the file that the answer names */
-static struct pep_service service = {.stage_path = stage};
 
 /* -- fakes ---------------------------------------------------------------------------------- */
 
@@ -66,72 +59,35 @@ FAKE(allocs_start)
 FAKE(allocs_stop)
 FAKE(task_backtraces)
 
-static int send_fake(struct pep_sink *sink, const void *bytes, size_t count) {
-    (void)sink;
-    assert_true(wire_count + count < sizeof(wire));
-    memcpy(wire + wire_count, bytes, count);
-    wire_count += count;
-    wire[wire_count] = '\0';
-    return 0;
-}
-
-static struct pep_sink sink = {send_fake};
-
-static long read_fake(struct pep_exchange *exchange, void *to, size_t max) {
-    (void)exchange;
-    size_t count = strlen(post) < max ? strlen(post) : max;
-    if (is_cut)
-        return -EIO;
-    memcpy(to, post, count);
-    post += count;
-    return (long)count;
-}
-
 /* The status, or the error that cut the answer. */
 static int ask(const char *query, const char *json) {
-    static struct pep_message message;
-    struct pep_request request;
-    struct pep_response response;
-    const char *sentence;
-    char text[512];
-    int count = snprintf(text, sizeof(text),
-                         "POST /debug_engine%s HTTP/1.1\r\nHost: localhost\r\n\r\n", query);
-    assert_int_equal(pep_wire_parse(text, (size_t)count, &message), 0);
-    assert_int_equal(pep_request_init(&request, &message, &arena, &sentence), 0);
-    pep_response_init(&response, &sink);
-    struct pep_exchange exchange = {.service = &service,
-                                    .request = &request,
-                                    .response = &response,
-                                    .arena = &arena,
-                                    .read_body = read_fake};
-    post = json;
-    wire_count = 0;
-    pep_routes_serve(&exchange);
-    if (response.writer.error)
-        return response.writer.error;
-    assert_int_equal(pep_response_end(&response), 0);
-    body = strstr(wire, "\r\n\r\n") + 4;
-    return atoi(wire + 9);
+    char line[512];
+    snprintf(line, sizeof(line), "POST /debug_engine%s HTTP/1.1", query);
+    int status = ask_routes_with(line, "", json, json ? strlen(json) : 0);
+    if (asked.writer_error)
+        return asked.writer_error;
+    assert_int_equal(asked.end_error, 0);
+    return status;
 }
 
 static void refuses(const char *query, const char *json, const char *sentence) {
     assert_int_equal(ask(query, json), 400);
-    assert_string_equal(body, sentence);
+    assert_string_equal(asked.body, sentence);
 }
 
 /* The answer is the path of a file with this ending and these bytes, which is removed. */
 static void gives(const char *query, const char *json, const char *suffix, const char *wanted) {
     struct stat status;
     assert_int_equal(ask(query, json), 200);
-    assert_memory_equal(body, stage, strlen(stage));
-    assert_string_equal(body + strlen(body) - strlen(suffix), suffix);
-    assert_int_equal(stat(body, &status), 0);
+    assert_memory_equal(asked.body, stage, strlen(stage));
+    assert_string_equal(asked.body + strlen(asked.body) - strlen(suffix), suffix);
+    assert_int_equal(stat(asked.body, &status), 0);
     assert_int_equal(status.st_mode & 0777, 0600);
-    FILE *file = fopen(body, "r");
+    FILE *file = fopen(asked.body, "r");
     assert_non_null(file);
     content[fread(content, 1, sizeof(content) - 1, file)] = '\0';
     fclose(file);
-    assert_int_equal(unlink(body), 0);
+    assert_int_equal(unlink(asked.body), 0);
     assert_string_equal(content, wanted);
 }
 
@@ -141,7 +97,8 @@ static int setup(void **state) {
     snprintf(stage, sizeof(stage), "/tmp/profep-test-engine.XXXXXX");
     assert_non_null(mkdtemp(stage));
     snprintf(sub, sizeof(sub), "%s/sub", stage);
-    is_cut = false;
+    ask_routes_reset();
+    asked.service.stage_path = stage;
     refused = NULL;
     error_inside = 0;
     return mkdir(sub, 0700);
@@ -152,7 +109,7 @@ static int teardown(void **state) {
     (void)state;
     char sub[80];
     snprintf(sub, sizeof(sub), "%s/sub", stage);
-    pep_arena_drop(&arena);
+    pep_arena_drop(&asked.arena);
     return rmdir(sub) || rmdir(stage);
 }
 
@@ -184,7 +141,7 @@ static void test_every_type(void **state) {
             continue;
         }
         assert_int_equal(ask("?subdir=../..", json), 200); /* no file, so no matter where */
-        assert_string_equal(body, wanted);
+        assert_string_equal(asked.body, wanted);
     }
 }
 
@@ -220,8 +177,7 @@ static void test_refusals(void **state) {
     refuses("?subdir=no%0A", cpu, sentence);
     refused = "duration must be a number.";
     refuses("", cpu, "duration must be a number.\n");
-    is_cut = true;
-    refuses("", cpu, "The request's body did not arrive whole.\n");
+    refuses("", NULL, "The request's body did not arrive whole.\n");
 }
 
 static void test_what_fails_inside(void **state) {
@@ -230,14 +186,14 @@ static void test_what_fails_inside(void **state) {
     char kept[sizeof(stage)];
     error_inside = -ENOMEM;
     assert_int_equal(ask("", cpu), 500);
-    assert_string_equal(body, "The answer could not be made.\n");
+    assert_string_equal(asked.body, "The answer could not be made.\n");
     error_inside = -ECONNRESET;
     assert_int_equal(ask("", cpu), -ECONNRESET);
     error_inside = 0;
     memcpy(kept, stage, sizeof(stage));
     snprintf(stage, sizeof(stage), "/no/such/place");
     assert_int_equal(ask("", cpu), 500);
-    assert_string_equal(body,
+    assert_string_equal(asked.body,
                         "No file can be made in /no/such/place: No such file or directory.\n");
     memcpy(stage, kept, sizeof(stage));
 }
