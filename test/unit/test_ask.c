@@ -18,6 +18,7 @@
 
 #include <cmocka.h>
 
+#include "look_help.h"
 #include "sampler/ask.h"
 #include "sampler/cpu_internal.h"
 #include "sampler/modules.h"
@@ -34,24 +35,12 @@
 static uintptr_t pcs[PEP_UNWIND_DEPTH_MAX];
 static int is_held, is_let_go; /* the handler's walk */
 
-int __real_pep_unwind(const struct pep_regs *regs, const struct pep_stack_range *stack,
-                      struct pep_unwind_scratch *scratch, uintptr_t *to, int max);
-int __wrap_pep_unwind(const struct pep_regs *regs, const struct pep_stack_range *stack,
-                      struct pep_unwind_scratch *scratch, uintptr_t *to, int max);
-int __wrap_pep_unwind(const struct pep_regs *regs, const struct pep_stack_range *stack,
-                      struct pep_unwind_scratch *scratch, uintptr_t *to, int max) {
+static void hold(void) {
     if (pep_load_acquire(&is_held) == 1) {
         pep_store_release(&is_held, 2);
         while (!pep_load_acquire(&is_let_go)) {
         }
     }
-    return __real_pep_unwind(regs, stack, scratch, to, max);
-}
-
-static int end_spinning(void **state) {
-    (void)state;
-    waiter_spin_end();
-    return 0;
 }
 
 static uint64_t deadline(void) {
@@ -127,6 +116,7 @@ static void who_leaves_during_the_answer_gets_the_place_back_later(void **state)
     (void)state;
     int tid = waiter_spin(), tickets[PEP_ASK_PLACES], held;
     is_held = 1;
+    pep_store_release(&look_while_walking, hold);
     held = pep_ask_send(tid);
     while (pep_load_acquire(&is_held) != 2)
         usleep(1000);
@@ -352,19 +342,19 @@ int main(void) {
         return 1;
     pep_modules_refresh();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_teardown(a_running_thread_answers, end_spinning),
-        cmocka_unit_test_teardown(each_of_many_answers, end_spinning),
+        cmocka_unit_test_teardown(a_running_thread_answers, look_teardown),
+        cmocka_unit_test_teardown(each_of_many_answers, look_teardown),
         cmocka_unit_test_teardown(who_does_not_answer_costs_its_place_until_the_deadline,
-                                  end_spinning),
+                                  look_teardown),
         cmocka_unit_test_teardown(who_leaves_during_the_answer_gets_the_place_back_later,
-                                  end_spinning),
-        cmocka_unit_test_teardown(a_wait_that_was_asked_goes_on, end_spinning),
-        cmocka_unit_test_teardown(a_wait_of_limited_time_ends_in_time, end_spinning),
-        cmocka_unit_test_teardown(what_cannot_be_asked_is_told, end_spinning),
-        cmocka_unit_test_teardown(the_call_of_who_waits_is_told, end_spinning),
-        cmocka_unit_test_teardown(a_host_with_our_signal_is_not_asked, end_spinning),
-        cmocka_unit_test_teardown(other_values_are_not_answers, end_spinning),
-        cmocka_unit_test_teardown(a_forked_child_has_every_place, end_spinning),
+                                  look_teardown),
+        cmocka_unit_test_teardown(a_wait_that_was_asked_goes_on, look_teardown),
+        cmocka_unit_test_teardown(a_wait_of_limited_time_ends_in_time, look_teardown),
+        cmocka_unit_test_teardown(what_cannot_be_asked_is_told, look_teardown),
+        cmocka_unit_test_teardown(the_call_of_who_waits_is_told, look_teardown),
+        cmocka_unit_test_teardown(a_host_with_our_signal_is_not_asked, look_teardown),
+        cmocka_unit_test_teardown(other_values_are_not_answers, look_teardown),
+        cmocka_unit_test_teardown(a_forked_child_has_every_place, look_teardown),
     };
     return failed + cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -19,6 +19,7 @@
 
 #include <cmocka.h>
 
+#include "look_help.h"
 #include "sampler/ask.h"
 #include "sampler/cpu.h"
 #include "sampler/dump.h"
@@ -33,18 +34,7 @@
 #define PATIENT \
     { .deadline_ns = 20000000000u }
 
-static struct pep_arena arena;
-static const char *refused_file; /* of /proc/self/task/T */
 static bool has_no_tasks;
-
-long __real_pep_os_call6(long nr, long a, long b, long c, long d, long e, long f);
-long __wrap_pep_os_call6(long nr, long a, long b, long c, long d, long e, long f);
-long __wrap_pep_os_call6(long nr, long a, long b, long c, long d, long e, long f) {
-    const char *slash = nr == SYS_openat ? strrchr((const char *)b, '/') : NULL;
-    if (slash != NULL && refused_file != NULL && strcmp(slash + 1, refused_file) == 0)
-        return -EACCES;
-    return __real_pep_os_call6(nr, a, b, c, d, e, f);
-}
 
 int __real_pep_os_open(const char *path, int flags, int mode);
 int __wrap_pep_os_open(const char *path, int flags, int mode);
@@ -54,24 +44,14 @@ int __wrap_pep_os_open(const char *path, int flags, int mode) {
                : __real_pep_os_open(path, flags, mode);
 }
 
-static int setup(void **state) {
-    (void)state;
-    pep_arena_init(&arena, 0);
-    return 0;
-}
-
 static int teardown(void **state) {
-    (void)state;
-    waiter_spin_end();
-    pep_arena_drop(&arena);
-    refused_file = NULL;
     has_no_tasks = false;
-    return 0;
+    return look_teardown(state);
 }
 
 static struct pep_dump *take(void) {
     const struct pep_dump_options options = PATIENT;
-    struct pep_dump *dump = pep_dump_take(&arena, &options);
+    struct pep_dump *dump = pep_dump_take(&look_arena, &options);
     assert_non_null(dump);
     assert_ptr_equal(dump->profile->samples == NULL, dump->task_count == 0);
     assert_int_equal(dump->profile->sample_count, dump->task_count);
@@ -137,7 +117,7 @@ static void only_those_asked_for_are_kept(void **state) {
     char digits[16];
     snprintf(digits, sizeof digits, "%d", tid);
     const struct pep_dump_options options = {.filter = {.thread = digits}};
-    const struct pep_dump *dump = pep_dump_take(&arena, &options);
+    const struct pep_dump *dump = pep_dump_take(&look_arena, &options);
     assert_int_equal(dump->task_count, 1);
     assert_int_equal(dump->tasks[0].tid, tid);
 }
@@ -210,7 +190,7 @@ static void who_waits_for_each_other_is_found(void **state) {
     snprintf(tid, sizeof tid, "%d", one);
     const struct pep_dump_options options = {.deadline_ns = 20000000000u,
                                              .filter = {.thread = tid}};
-    dump = pep_dump_take(&arena, &options);
+    dump = pep_dump_take(&look_arena, &options);
     assert_non_null(dump);
     assert_int_equal(dump->task_count, 1);
     assert_string_equal(dump->tasks[0].doing, wanted);
@@ -289,7 +269,7 @@ static void who_blocks_our_signal_is_told(void **state) {
 static void who_cannot_be_looked_at_is_asked(void **state) {
     (void)state;
     int tid = waiter_start(&waiter_kinds[0]);
-    refused_file = "syscall";
+    look_refused_file = "syscall";
     const struct pep_dump *dump = take();
     assert_null(task_of(dump, tid)->note);
     assert_string_equal(task_of(dump, tid)->doing, "select");
@@ -325,12 +305,12 @@ static void without_proc_the_known_threads_are_asked(void **state) {
     struct pep_thread *thread = pep_thread_adopt(tid);
     assert_non_null(thread);
     has_no_tasks = true;
-    refused_file = "syscall";
+    look_refused_file = "syscall";
     const struct pep_dump *dump = take();
     assert_non_null(task_of(dump, getpid()));
     assert_non_null(task_of(dump, tid));
     assert_int_equal(dump->unread, 0);
-    refused_file = "stat";
+    look_refused_file = "stat";
     assert_string_equal(task_of(take(), tid)->name, "");
     assert_int_not_equal(pep_thread_identity_of_other(thread), 0);
     assert_string_equal(task_of(take(), tid)->name, "test_dump");
@@ -429,7 +409,7 @@ int main(void) {
     const struct pep_cpu_options options = {.engine = PEP_CPU_AUTO};
     if (pep_threads_init() < 0 || pep_cpu_init(&options) < 0)
         return 1;
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, look_setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(everybody_is_listed_but_ours),        TEST(only_those_asked_for_are_kept),
         TEST(a_hundred_dumps_wake_no_sleeper),     TEST(who_waits_for_each_other_is_found),

@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "look_help.h"
 #include "sampler/cpu.h"
 #include "sampler/dump.h"
 #include "sampler/rt/atomics.h"
@@ -22,7 +23,6 @@
 
 #define LONG_NS 20000000000u
 
-static struct pep_arena arena;
 static int masked_tid; /* its mask is read: */
 static int masks_read; /* so often */
 static void (*before_mask)(void);
@@ -50,25 +50,16 @@ uint64_t __wrap_pep_os_clock_ns(clockid_t clock) {
     return stopped_clock != 0 && clock == stopped_clock ? 1 : __real_pep_os_clock_ns(clock);
 }
 
-static int setup(void **state) {
-    (void)state;
-    pep_arena_init(&arena, 0);
-    return 0;
-}
-
 static int teardown(void **state) {
-    (void)state;
-    waiter_spin_end();
-    pep_arena_drop(&arena);
     masked_tid = masks_read = 0;
     stopped_clock = 0;
-    return 0;
+    return look_teardown(state);
 }
 
 /* What a dump tells of a thread. */
 static const char *note_of(int tid, int leaving_tid, uint64_t ns, uint32_t *pc_count) {
     const struct pep_dump_options options = {.deadline_ns = ns, .leaving_tid = leaving_tid};
-    const struct pep_dump *dump = pep_dump_take(&arena, &options);
+    const struct pep_dump *dump = pep_dump_take(&look_arena, &options);
     for (uint32_t i = 0; dump != NULL && i < dump->task_count; i++)
         if (dump->tasks[i].tid == tid) {
             *pc_count = dump->profile->samples[i].pc_count;
@@ -187,7 +178,7 @@ int main(void) {
     const struct pep_cpu_options options = {.engine = PEP_CPU_AUTO};
     if (pep_threads_init() < 0 || pep_cpu_init(&options) < 0)
         return 1;
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, look_setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(who_blocks_our_signal_for_a_while_is_asked),
         TEST(who_has_not_run_is_looked_at_again),

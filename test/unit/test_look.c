@@ -18,51 +18,25 @@
 
 #include <cmocka.h>
 
+#include "look_help.h"
 #include "sampler/look_internal.h"
 #include "sampler/rt/counters.h"
 #include "sampler/rt/os.h"
 #include "sampler/thread.h"
 #include "waiters.h"
 
-static struct pep_arena arena;
 static struct pep_looker *looker;
 static uintptr_t pcs[PEP_UNWIND_DEPTH_MAX];
-static const char *refused_file; /* of /proc/self/task/T */
-static int refused_error;
-static void (*while_walking)(void);
-
-long __real_pep_os_call6(long nr, long a, long b, long c, long d, long e, long f);
-long __wrap_pep_os_call6(long nr, long a, long b, long c, long d, long e, long f);
-long __wrap_pep_os_call6(long nr, long a, long b, long c, long d, long e, long f) {
-    const char *slash = nr == SYS_openat ? strrchr((const char *)b, '/') : NULL;
-    if (slash != NULL && refused_file != NULL && strcmp(slash + 1, refused_file) == 0)
-        return refused_error;
-    return __real_pep_os_call6(nr, a, b, c, d, e, f);
-}
-
-int __real_pep_unwind(const struct pep_regs *regs, const struct pep_stack_range *stack,
-                      struct pep_unwind_scratch *scratch, uintptr_t *to, int max);
-int __wrap_pep_unwind(const struct pep_regs *regs, const struct pep_stack_range *stack,
-                      struct pep_unwind_scratch *scratch, uintptr_t *to, int max);
-int __wrap_pep_unwind(const struct pep_regs *regs, const struct pep_stack_range *stack,
-                      struct pep_unwind_scratch *scratch, uintptr_t *to, int max) {
-    if (while_walking != NULL)
-        while_walking();
-    return __real_pep_unwind(regs, stack, scratch, to, max);
-}
 
 static int setup(void **state) {
-    (void)state;
-    pep_arena_init(&arena, 0);
-    looker = pep_looker_open(&arena);
+    look_setup(state);
+    looker = pep_looker_open(&look_arena);
     return looker != NULL ? 0 : -1;
 }
 
 static int teardown(void **state) {
-    (void)state;
     pep_looker_close(looker);
-    pep_arena_drop(&arena);
-    return 0;
+    return look_teardown(state);
 }
 
 static void every_wait_is_told_and_whole(void **state) {
@@ -125,7 +99,7 @@ static void *step(void *argument) {
 }
 
 static void make_a_step(void) {
-    while_walking = NULL;
+    look_while_walking = NULL;
     sem_post(&go);
     sem_wait(&done);
 }
@@ -140,7 +114,7 @@ static void who_moves_meanwhile_is_not_believed(void **state) {
     waiter_await(tid, 'S');
     pep_look_at(looker, tid, &look);
     assert_true(pep_look_walk(looker, &look, pcs, PEP_UNWIND_DEPTH_MAX) > 0);
-    while_walking = make_a_step;
+    look_while_walking = make_a_step;
     assert_int_equal(pep_look_walk(looker, &look, pcs, PEP_UNWIND_DEPTH_MAX), -EAGAIN);
     assert_int_equal(PEP_COUNTED(look_raced), raced + 1);
     waiter_await(tid, 'S'); /* in the same call, at the same place */
@@ -177,25 +151,24 @@ static void what_the_kernel_refuses_is_told(void **state) {
     (void)state;
     struct pep_look look;
     int tid = waiter_start(&waiter_kinds[1]);
-    refused_file = "syscall";
-    refused_error = -EACCES;
+    look_refused_file = "syscall";
+    look_refused_error = -EACCES;
     pep_look_at(looker, tid, &look);
     assert_int_equal(look.kind, PEP_LOOK_REFUSED);
     assert_int_equal(look.state, 'S');
     assert_string_equal(pep_look_state(&look), "waiting");
     assert_int_equal(pep_look_walk(looker, &look, pcs, 10), -EAGAIN);
-    refused_error = -ESRCH;
+    look_refused_error = -ESRCH;
     pep_look_at(looker, tid, &look);
     assert_int_equal(look.kind, PEP_LOOK_GONE);
-    refused_file = "stat";
-    refused_error = -EMFILE;
+    look_refused_file = "stat";
+    look_refused_error = -EMFILE;
     pep_look_at(looker, tid, &look); /* the other file tells what matters */
     assert_int_equal(look.kind, PEP_LOOK_WAITS);
     assert_string_equal(look.name, "");
-    refused_file = "sched";
+    look_refused_file = "sched";
     pep_look_at(looker, tid, &look);
     assert_int_equal(pep_look_since(looker, &look), 0);
-    refused_file = NULL;
 }
 
 static void since_when_is_told(void **state) {
