@@ -9,6 +9,7 @@
 #include "encoder/writer.h"
 #include "http/render.h"
 #include "sampler/heap.h"
+#include "sampler/rt/files.h"
 #include "sampler/rt/log.h"
 #include "sampler/rt/os.h"
 
@@ -51,19 +52,6 @@ void pep_record_peak_path(char *to, size_t size_bytes, const char *path) {
 
 /* -- bytes ---------------------------------------------------------------------------------- */
 
-static int write_all(int fd, const char *data, size_t count) {
-    while (count > 0) {
-        long wrote = pep_os_write(fd, data, count);
-        if (wrote == -EINTR)
-            continue;
-        if (wrote <= 0)
-            return wrote < 0 ? (int)wrote : -EIO;
-        data += wrote;
-        count -= (size_t)wrote;
-    }
-    return 0;
-}
-
 static int write_renamed(const struct pep_record_file *file, const char *data, size_t count) {
     const int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
     const char *name = file->temporary;
@@ -75,7 +63,7 @@ static int write_renamed(const struct pep_record_file *file, const char *data, s
     }
     if (fd < 0)
         return fd;
-    int error = write_all(fd, data, count);
+    int error = pep_files_write_all(fd, data, count);
     (void)pep_os_close(fd);
     if (!error)
         error = (int)pep_os_call6(SYS_rename, (long)name, (long)file->path, 0, 0, 0, 0);
@@ -99,7 +87,7 @@ static int write_in_place(const char *path, const char *data, size_t count) {
     int fd = pep_os_open(path, O_WRONLY | O_TRUNC | O_NOCTTY | O_CLOEXEC, 0);
     if (fd < 0)
         return fd;
-    int error = write_all(fd, data, count);
+    int error = pep_files_write_all(fd, data, count);
     (void)pep_os_close(fd);
     return error;
 }

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "encoder/writer.h"
+#include "sampler/rt/files.h"
 #include "sampler/rt/os.h"
 
 #define STAT_BYTES 1024
@@ -105,19 +106,6 @@ static void write_content(struct pep_writer *writer, const struct pep_runfile *c
     pep_write_text(writer, "}}]\n");
 }
 
-static int write_all(int fd, const char *from, size_t count) {
-    while (count > 0) {
-        long written = pep_os_write(fd, from, count);
-        if (written == -EINTR)
-            continue;
-        if (written <= 0)
-            return written ? (int)written : -EIO;
-        from += written;
-        count -= (size_t)written;
-    }
-    return 0;
-}
-
 static int write_temporary(int dir, const char *name, const struct pep_runfile *content) {
     struct pep_arena arena;
     struct pep_buffer_writer buffer;
@@ -129,7 +117,7 @@ static int write_temporary(int dir, const char *name, const struct pep_runfile *
     write_content(&buffer.writer, content);
     int error = buffer.writer.error;
     if (!error)
-        error = write_all(fd, buffer.data, buffer.count);
+        error = pep_files_write_all(fd, buffer.data, buffer.count);
     pep_os_close(fd);
     pep_arena_drop(&arena);
     return error;

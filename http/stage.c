@@ -10,6 +10,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "sampler/rt/files.h"
 #include "sampler/rt/os.h"
 
 #define TRIES 16
@@ -108,19 +109,6 @@ static int random_name(char *to) {
     return 0;
 }
 
-static int write_all(int fd, const char *data, size_t count) {
-    while (count > 0) {
-        long wrote = pep_os_write(fd, data, count);
-        if (wrote == -EINTR)
-            continue;
-        if (wrote <= 0)
-            return wrote < 0 ? (int)wrote : -EIO;
-        data += wrote;
-        count -= (size_t)wrote;
-    }
-    return 0;
-}
-
 static int create(int dir, const struct pep_stage *stage, char name[NAME_MAX + 1]) {
     char random[NAME_RANDOM + 4];
     int fd = -EEXIST;
@@ -142,7 +130,7 @@ int pep_stage_write(const struct pep_stage *stage, const void *data, size_t coun
         return dir;
     int fd = create(dir, stage, name), error = fd < 0 ? fd : 0;
     if (!error) {
-        error = write_all(fd, data, count);
+        error = pep_files_write_all(fd, data, count);
         pep_os_close(fd);
         if (error)
             (void)pep_os_call6(SYS_unlinkat, dir, (long)name, 0, 0, 0, 0);

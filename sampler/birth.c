@@ -6,6 +6,7 @@
 #include "sampler/heap_internal.h"
 #include "sampler/profile_parts.h"
 #include "sampler/rt/atomics.h"
+#include "sampler/rt/files.h"
 #include "sampler/rt/os.h"
 #include "sampler/thread.h"
 
@@ -62,8 +63,7 @@ struct pep_cells_snapshot *pep_birth_snapshot_take(struct pep_arena *arena) {
 
 static const char *name_of(struct pep_arena *arena, int tid) {
     char name[24] = "";
-    const char *path = pep_arena_printf(arena, "/proc/self/task/%d/comm", tid);
-    long count = path != NULL ? pep_os_read_file(path, name, sizeof name) : 0;
+    long count = pep_files_read_of_task(tid, "comm", name, sizeof name);
     if (count <= 0 || count > 16)
         return NULL;
     name[count - 1] = '\0'; /* its newline */
@@ -78,7 +78,7 @@ static bool is_born(const struct pep_thread *thread, int tid) {
 /* Returns how many threads it knows no maker of. */
 static uint32_t fill_live(struct pep_arena *arena, struct pep_profile *profile,
                           const struct pep_profile_filter *filter) {
-    size_t count = 0, capacity = 0;
+    struct pep_sample_list list = {.arena = arena, .profile = profile, .filter = filter};
     uint32_t unknown = 0;
     for (uint32_t i = 0, limit = pep_threads_limit(); i < limit; i++) {
         const struct pep_thread *thread = pep_thread_at(i);
@@ -95,12 +95,8 @@ static uint32_t fill_live(struct pep_arena *arena, struct pep_profile *profile,
                                     .tid = tid,
                                     .thread = name_of(arena, tid),
                                     .values = {1}};
-        if (!pep_profile_is_wanted(&sample, filter))
-            continue;
-        if (!PEP_ARENA_GROW(arena, profile->samples, count, capacity))
+        if (!pep_sample_list_add(&list, 0, &sample))
             return unknown;
-        profile->samples[count++] = sample;
-        profile->sample_count = (uint32_t)count;
     }
     return unknown;
 }

@@ -15,25 +15,11 @@
  */
 #include "sampler/cpu_internal.h"
 #include "sampler/rt/atomics.h"
+#include "sampler/rt/files.h"
 
 #define PIECE_NS 200000 /* on average: an event then costs up to 0.6 % */
 #define PIECES_MIN 64   /* fewer tell nothing */
 #define NS_PER_SECOND 1000000000u
-
-/* "/proc/self/task/TID/schedstat". */
-PEP_HOOK_SAFE static void write_path(char *to, int tid) {
-    static const char before[] = "/proc/self/task/", after[] = "/schedstat";
-    char digits[12];
-    int count = 0;
-    do
-        digits[count++] = (char)('0' + tid % 10);
-    while ((tid /= 10) > 0);
-    pep_copy(to, before, sizeof(before) - 1);
-    to += sizeof(before) - 1;
-    while (count > 0)
-        *to++ = digits[--count];
-    pep_copy(to, after, sizeof(after));
-}
 
 PEP_HOOK_SAFE static uint64_t read_number(const char **at) {
     uint64_t value = 0;
@@ -45,12 +31,10 @@ PEP_HOOK_SAFE static uint64_t read_number(const char **at) {
 }
 
 PEP_HOOK_SAFE bool pep_cpu_prefers_timer(int tid, uint32_t hz) {
-    char path[64], text[96];
+    char text[96];
     uint64_t tick = pep_load_relaxed(&pep_cpu.tick_ns);
-    if (tick == 0 || NS_PER_SECOND / hz < 2 * tick || tid <= 0)
-        return false;
-    write_path(path, tid);
-    if (pep_os_read_file(path, text, sizeof(text)) < 0)
+    if (tick == 0 || NS_PER_SECOND / hz < 2 * tick ||
+        pep_files_read_of_task(tid, "schedstat", text, sizeof(text)) < 0)
         return false;
     const char *at = text;
     uint64_t run_ns = read_number(&at);

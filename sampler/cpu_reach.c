@@ -11,6 +11,7 @@
  * Source: proc(5), /proc/pid/task/tid/status.
  */
 #include "sampler/cpu_internal.h"
+#include "sampler/rt/files.h"
 
 #define PAGE 4096
 
@@ -32,25 +33,10 @@ PEP_SIGNAL_SAFE static uint64_t hex(const char *at) {
     return value;
 }
 
-PEP_SIGNAL_SAFE static long read_status(int tid, char *to) {
-    static const char before[] = "/proc/self/task/", behind[] = "/status";
-    char path[48], digits[12];
-    size_t count = 0, at = sizeof before - 1;
-    do {
-        digits[count++] = (char)('0' + tid % 10);
-        tid /= 10;
-    } while (tid > 0);
-    pep_copy(path, before, at);
-    while (count > 0)
-        path[at++] = digits[--count];
-    pep_copy(path + at, behind, sizeof behind);
-    return pep_os_read_file(path, to, PAGE);
-}
-
 PEP_SIGNAL_SAFE bool pep_cpu_is_in_reach(int tid) {
     char *text = pep_os_map(PAGE);
     bool is_in_reach = false;
-    if (text != NULL && read_status(tid, text) > 0) {
+    if (text != NULL && pep_files_read_of_task(tid, "status", text, PAGE) > 0) {
         char state = *after(text, "\nState:\t");
         uint64_t blocked = hex(after(text, "\nSigBlk:\t"));
         is_in_reach = (state == 'R' || state == 'S') && !(blocked >> (pep_cpu.signal - 1) & 1);

@@ -96,18 +96,37 @@ bool pep_profile_is_wanted(const struct pep_sample *sample,
            (sample->thread != NULL && contains(sample->thread, filter->thread));
 }
 
-void pep_profile_label_thread(struct pep_arena *arena, const char **names, uint32_t identity,
-                              struct pep_sample *sample) {
+static bool label_thread(struct pep_sample_list *list, uint32_t identity,
+                         struct pep_sample *sample) {
     const struct pep_identity *found = pep_identity_get(identity);
     if (found == NULL)
-        return;
-    if (names[identity] == NULL) {
+        return true;
+    if (list->names == NULL)
+        list->names = pep_arena_array(list->arena, PEP_IDENTITIES_MAX, sizeof *list->names);
+    if (list->names == NULL)
+        return false;
+    if (list->names[identity] == NULL) {
         char name[16];
         pep_identity_name(identity, name);
-        names[identity] = pep_arena_strdup(arena, name);
+        list->names[identity] = pep_arena_strdup(list->arena, name);
     }
     sample->tid = found->tid;
-    sample->thread = names[identity];
+    sample->thread = list->names[identity];
+    return true;
+}
+
+bool pep_sample_list_add(struct pep_sample_list *to, uint32_t identity, struct pep_sample *sample) {
+    struct pep_profile *profile = to->profile;
+    size_t count = profile->sample_count;
+    if (!label_thread(to, identity, sample))
+        return false;
+    if (!pep_profile_is_wanted(sample, to->filter))
+        return true;
+    if (!PEP_ARENA_GROW(to->arena, profile->samples, count, to->capacity))
+        return false;
+    profile->samples[count] = *sample;
+    profile->sample_count++;
+    return true;
 }
 
 static bool fill_sample(struct pep_sample *sample, const struct pep_cell *cell,
@@ -127,23 +146,14 @@ static void fill_samples(struct pep_arena *arena, struct pep_profile *profile,
                          const struct pep_cpu_snapshot *before,
                          const struct pep_profile_filter *filter) {
     uint32_t cells = pep_stack_table_cell_count();
-    const char **names = pep_arena_array(arena, PEP_IDENTITIES_MAX, sizeof *names);
-    size_t count = 0, capacity = 0;
-    if (names == NULL)
-        return;
+    struct pep_sample_list list = {.arena = arena, .profile = profile, .filter = filter};
     for (uint32_t i = 0; i < cells; i++) {
         static const struct reading zero;
         const struct pep_cell *cell = pep_stack_table_cell(i);
         struct pep_sample sample;
-        if (!fill_sample(&sample, cell, i < before->cell_count ? &before->cells[i] : &zero))
-            continue;
-        pep_profile_label_thread(arena, names, (uint32_t)cell->key, &sample);
-        if (!pep_profile_is_wanted(&sample, filter))
-            continue;
-        if (!PEP_ARENA_GROW(arena, profile->samples, count, capacity))
+        if (fill_sample(&sample, cell, i < before->cell_count ? &before->cells[i] : &zero) &&
+            !pep_sample_list_add(&list, (uint32_t)cell->key, &sample))
             return;
-        profile->samples[count++] = sample;
-        profile->sample_count = (uint32_t)count;
     }
 }
 

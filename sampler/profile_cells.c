@@ -46,8 +46,10 @@ static bool fill_sample(struct pep_sample *sample, const struct pep_cells_view *
 
 void pep_profile_fill_cells(struct pep_arena *arena, struct pep_profile *profile,
                             const struct pep_cells_view *view) {
-    const char **names = pep_arena_array(arena, PEP_IDENTITIES_MAX, sizeof *names);
-    size_t count = profile->sample_count, capacity = count;
+    struct pep_sample_list list = {.arena = arena,
+                                   .profile = profile,
+                                   .filter = &view->filter,
+                                   .capacity = profile->sample_count};
     uint32_t cells = pep_cells_count(view->set);
     if (view->before != NULL) {
         profile->time_ns = (int64_t)view->before->realtime_ns;
@@ -55,17 +57,11 @@ void pep_profile_fill_cells(struct pep_arena *arena, struct pep_profile *profile
             (int64_t)(pep_os_clock_ns(CLOCK_MONOTONIC) - view->before->monotonic_ns);
     }
     pep_identities_refresh();
-    for (uint32_t i = 0; names != NULL && i < cells; i++) {
+    for (uint32_t i = 0; i < cells; i++) {
         struct pep_sample sample;
-        if (!fill_sample(&sample, view, i))
-            continue;
-        pep_profile_label_thread(arena, names, pep_cell_identity(view->set->cells[i].key), &sample);
-        if (!pep_profile_is_wanted(&sample, &view->filter))
-            continue;
-        if (!PEP_ARENA_GROW(arena, profile->samples, count, capacity))
+        if (fill_sample(&sample, view, i) &&
+            !pep_sample_list_add(&list, pep_cell_identity(view->set->cells[i].key), &sample))
             return;
-        profile->samples[count++] = sample;
-        profile->sample_count = (uint32_t)count;
     }
     pep_profile_fill_mappings(arena, profile);
 }

@@ -117,20 +117,13 @@ static bool fill_sample(struct pep_sample *sample, uint32_t number,
 static void fill_samples(struct pep_arena *arena, struct pep_profile *profile,
                          const struct pep_mmap_snapshot *before,
                          const struct pep_mmap_query *query) {
-    const char **names = pep_arena_array(arena, PEP_IDENTITIES_MAX, sizeof *names);
-    size_t count = 0, capacity = 0;
+    struct pep_sample_list list = {.arena = arena, .profile = profile, .filter = &query->filter};
     uint32_t cells = pep_mmap_cell_count();
-    for (uint32_t i = 0; names != NULL && i < cells; i++) {
+    for (uint32_t i = 0; i < cells; i++) {
         struct pep_sample sample;
-        if (!fill_sample(&sample, i, before, query))
-            continue;
-        pep_profile_label_thread(arena, names, pep_mmap_identity_of(pep_mmap_cell_at(i)), &sample);
-        if (!pep_profile_is_wanted(&sample, &query->filter))
-            continue;
-        if (!PEP_ARENA_GROW(arena, profile->samples, count, capacity))
+        if (fill_sample(&sample, i, before, query) &&
+            !pep_sample_list_add(&list, pep_mmap_identity_of(pep_mmap_cell_at(i)), &sample))
             return;
-        profile->samples[count++] = sample;
-        profile->sample_count = (uint32_t)count;
     }
 }
 

@@ -19,13 +19,21 @@
  * a module are listed only where a sample has an address in them. */
 void pep_profile_fill_mappings(struct pep_arena *arena, struct pep_profile *profile);
 
-/* Gives a sample the tid and name of its thread. names has PEP_IDENTITIES_MAX places, NULL at
- * first: cells of one thread share a copy. */
-void pep_profile_label_thread(struct pep_arena *arena, const char **names, uint32_t identity,
-                              struct pep_sample *sample);
 /* filter NULL: always. */
 bool pep_profile_is_wanted(const struct pep_sample *sample,
                            const struct pep_profile_filter *filter);
+
+/* The samples of a profile while they are added. */
+struct pep_sample_list {
+    struct pep_arena *arena;
+    struct pep_profile *profile;
+    const struct pep_profile_filter *filter; /* NULL: all are wanted */
+    size_t capacity;                         /* of profile->samples; 0 at first */
+    const char **names; /* by identity, NULL at first: samples of one thread share a copy */
+};
+/* Gives the sample the tid and name of its thread (identity 0: it has its own) and appends it if it
+ * is wanted. False when memory was refused. */
+bool pep_sample_list_add(struct pep_sample_list *to, uint32_t identity, struct pep_sample *sample);
 
 /* A comment for each of these counters that rose: since `before`, the values of all counters at the
  * start of a window, or, where that is NULL, since the start of the process. */

@@ -12,6 +12,7 @@
 #include "sampler/lock.h"
 #include "sampler/rt/atomics.h"
 #include "sampler/rt/counters.h"
+#include "sampler/rt/files.h"
 #include "sampler/rt/os.h"
 
 #define TIDS_MAX 4194304            /* PID_MAX_LIMIT of the kernel, 64 bits */
@@ -296,25 +297,8 @@ void pep_identity_name(uint32_t identity, char name[16]) {
     name[15] = '\0';
 }
 
-/* "/proc/self/task/<tid>/comm" without stdio. */
-static void comm_path(char path[48], int tid) {
-    static const char before[] = "/proc/self/task/", after[] = "/comm";
-    char digits[12];
-    size_t count = 0, at = sizeof before - 1;
-    do {
-        digits[count++] = (char)('0' + tid % 10);
-        tid /= 10;
-    } while (tid > 0);
-    pep_copy(path, before, at);
-    while (count > 0)
-        path[at++] = digits[--count];
-    pep_copy(path + at, after, sizeof after);
-}
-
 static bool read_name(int tid, char name[24]) {
-    char path[48];
-    comm_path(path, tid);
-    long count = pep_os_read_file(path, name, 24);
+    long count = pep_files_read_of_task(tid, "comm", name, 24);
     if (count <= 0 || count > 16)
         return false;
     name[count - 1] = '\0'; /* its newline */

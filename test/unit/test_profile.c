@@ -264,10 +264,10 @@ static void a_small_arena_gives_no_profile(void **state) {
     pep_arena_init(&small, 1);
     assert_null(pep_cpu_snapshot_take(&small));
     struct pep_cpu_snapshot *before = pep_cpu_snapshot_take(&arena);
-    pep_stack_table_charge(stack_at(0x1000000), 0, 1, 1);
+    pep_stack_table_charge(stack_at(0x1000000), pep_thread_identity(pep_thread_self()), 1, 1);
     assert_null(pep_profile_cpu(&small, before, 100, NULL));
     pep_arena_drop(&small);
-    pep_arena_init(&small, 70000);
+    pep_arena_init(&small, 70000); /* no room for the names of threads */
     assert_null(pep_profile_cpu(&small, before, 100, NULL));
     pep_arena_drop(&small);
 }
