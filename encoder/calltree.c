@@ -106,8 +106,7 @@ static bool descend_place(struct builder *builder, struct path *path, uintptr_t 
     const uint32_t *texts = place != NULL ? texts_of(builder, place) : NULL;
     if (texts == NULL)
         return false;
-    for (uint32_t i = 0; i < place->frame_count && !place->is_own; i++) {
-        uint32_t at = builder->options->is_inverted ? i : place->frame_count - 1 - i;
+    for (uint32_t at = place->frame_count; at-- > 0 && !place->is_own;) {
         struct step step = {.name = texts[at],
                             .module = texts[place->frame_count],
                             .file = place->frames[at].file,
@@ -147,11 +146,9 @@ static bool add_sample(struct builder *builder, const struct pep_sample *sample)
     if (builder->has_threads && !descend_thread(builder, &path, sample))
         return false;
     uint32_t start = path.at;
-    for (uint32_t i = 0; i < sample->pc_count; i++) {
-        uint32_t at = builder->options->is_inverted ? i : sample->pc_count - 1 - i;
-        if (!descend_place(builder, &path, sample->pcs[at]))
+    for (uint32_t i = sample->pc_count; i-- > 0;)
+        if (!descend_place(builder, &path, sample->pcs[i]))
             return false;
-    }
     if (path.at == start && !descend_place(builder, &path, PEP_PC_UNKNOWN))
         return false;
     struct pep_calltree_node *leaf = &builder->entries[path.at]->node;

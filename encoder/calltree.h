@@ -32,9 +32,8 @@ struct pep_calltree_node {
 };
 
 struct pep_calltree_options {
-    uint32_t value;   /* which value type */
-    bool by_thread;   /* a level "name (tid)" below the root */
-    bool is_inverted; /* leaf first: who is called from where */
+    uint32_t value; /* which value type */
+    bool by_thread; /* a level "name (tid)" below the root */
 };
 
 /* The root, named "all". NULL when memory was refused. */

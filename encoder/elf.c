@@ -40,8 +40,10 @@ bool pep_elf_read(const struct pep_elf *elf, void *to, uint64_t offset, uint64_t
     return true;
 }
 
-void *pep_elf_load(const struct pep_elf *elf, struct pep_arena *arena, uint64_t offset,
-                   uint64_t size_bytes, uint64_t limit_bytes) {
+/* A block of the file followed by a NUL byte; NULL when it does not lie in the file, is empty or
+ * above limit_bytes. */
+static void *load(const struct pep_elf *elf, struct pep_arena *arena, uint64_t offset,
+                  uint64_t size_bytes, uint64_t limit_bytes) {
     if (size_bytes == 0 || size_bytes > limit_bytes || !lies_inside(elf, offset, size_bytes))
         return NULL;
     char *block = pep_arena_alloc(arena, size_bytes + 1);
@@ -55,7 +57,7 @@ void *pep_elf_load_section(const struct pep_elf *elf, struct pep_arena *arena,
                            const Elf64_Shdr *section, uint64_t limit_bytes) {
     if (section == NULL || section->sh_type == SHT_NOBITS)
         return NULL;
-    return pep_elf_load(elf, arena, section->sh_offset, section->sh_size, limit_bytes);
+    return load(elf, arena, section->sh_offset, section->sh_size, limit_bytes);
 }
 
 const Elf64_Shdr *pep_elf_section_at(const struct pep_elf *elf, uint32_t index) {
@@ -84,7 +86,7 @@ const Elf64_Shdr *pep_elf_section_typed(const struct pep_elf *elf, uint32_t type
 
 /* One block of notes; true when the GNU build-id was among them. */
 static bool find_build_id(struct pep_elf *elf, uint64_t offset, uint64_t size_bytes) {
-    uint8_t *notes = pep_elf_load(elf, elf->arena, offset, size_bytes, NOTES_MAX);
+    uint8_t *notes = load(elf, elf->arena, offset, size_bytes, NOTES_MAX);
     if (notes == NULL)
         return false;
     for (uint64_t at = 0; at + sizeof(Elf64_Nhdr) <= size_bytes;) {
@@ -142,7 +144,7 @@ static void read_sections(struct pep_elf *elf, const Elf64_Ehdr *header) {
     if (count == 0 || count > SECTIONS_MAX)
         return;
     const Elf64_Shdr *sections =
-        pep_elf_load(elf, elf->arena, header->e_shoff, count * sizeof(Elf64_Shdr), UINT64_MAX);
+        load(elf, elf->arena, header->e_shoff, count * sizeof(Elf64_Shdr), UINT64_MAX);
     if (sections == NULL)
         return;
     elf->sections = sections;
@@ -162,8 +164,8 @@ static int read_headers(struct pep_elf *elf) {
     elf->type = header.e_type;
     if (header.e_phoff != 0 && header.e_phentsize == sizeof(Elf64_Phdr) && header.e_phnum > 0 &&
         header.e_phnum <= SEGMENTS_MAX) {
-        elf->segments = pep_elf_load(elf, elf->arena, header.e_phoff,
-                                     header.e_phnum * sizeof(Elf64_Phdr), UINT64_MAX);
+        elf->segments =
+            load(elf, elf->arena, header.e_phoff, header.e_phnum * sizeof(Elf64_Phdr), UINT64_MAX);
         elf->segment_count = elf->segments != NULL ? header.e_phnum : 0;
     }
     read_sections(elf, &header);

@@ -57,11 +57,8 @@ void pep_elf_close(struct pep_elf *elf);
 void pep_elf_read_build_id(struct pep_elf *elf);
 /* Exactly size_bytes at offset. False when the file has less. */
 bool pep_elf_read(const struct pep_elf *elf, void *to, uint64_t offset, uint64_t size_bytes);
-/* A block of the file followed by a NUL byte; NULL when it does not lie in the file, is empty or
- * above limit_bytes. Owned by the arena given. */
-void *pep_elf_load(const struct pep_elf *elf, struct pep_arena *arena, uint64_t offset,
-                   uint64_t size_bytes, uint64_t limit_bytes);
-/* The contents of a section likewise; NULL also for NULL and for sections without bytes. */
+/* The contents of a section followed by a NUL byte; NULL for NULL, and when there are none, when
+ * they do not lie in the file or are above limit_bytes. Owned by the arena given. */
 void *pep_elf_load_section(const struct pep_elf *elf, struct pep_arena *arena,
                            const Elf64_Shdr *section, uint64_t limit_bytes);
 

@@ -125,7 +125,8 @@ static void watch_peek(void) {
         pep_hook_signal_peek(n);
 }
 
-void pep_init_agent_start(void) {
+/* The listener and, where asked for, the recorder. Idempotent and quiet. */
+static void start_agent(void) {
     if (is_agent_running)
         return;
     is_agent_running = true;
@@ -139,7 +140,8 @@ void pep_init_agent_start(void) {
     is_starting_own = false;
 }
 
-void pep_init_agent_stop(void) {
+/* Returns when its threads have ended, or after the server's patience. */
+static void stop_agent(void) {
     if (!is_agent_running)
         return;
     is_agent_running = false;
@@ -150,15 +152,11 @@ void pep_init_agent_stop(void) {
     is_starting_own = false;
 }
 
-bool pep_init_agent_is_running(void) {
-    return is_agent_running;
-}
-
 void pep_init_agent_restart_in_child(void) {
     if (!pep_init_is_awake() || !pep_config.children || !pep_init_is_this_process())
         return;
     int saved_errno = errno;
-    pep_init_agent_start();
+    start_agent();
     errno = saved_errno;
 }
 
@@ -182,7 +180,7 @@ static uint32_t task_count(void) {
 /* A thread that was joined is there until the kernel has buried it. */
 static void stop_and_wait(void) {
     const uint32_t hosts = host_threads();
-    pep_init_agent_stop();
+    stop_agent();
     for (int tries = 0; tries < GONE_TRIES && !pep_server_is_stopped(); tries++)
         pep_server_stop();
     pep_cpu_pause();
@@ -205,7 +203,7 @@ void pep_init_agent_steps_in(void) {
     is_starting_own = true;
     pep_cpu_resume();
     is_starting_own = false;
-    pep_init_agent_start();
+    start_agent();
     errno = saved_errno;
 }
 
@@ -240,7 +238,7 @@ void pep_init_unretire(void) {
     if (pep_record_revive() == 0 && pep_record_is_active())
         pep_hook_signal_guard();
     is_starting_own = false;
-    pep_init_agent_start();
+    start_agent();
     errno = saved_errno;
 }
 
@@ -411,7 +409,7 @@ __attribute__((constructor)) static void start(void) {
         if (error)
             pep_log("could not start: error %d", -error);
         else
-            pep_init_agent_start();
+            start_agent();
     }
     errno = saved_errno;
 }
@@ -421,5 +419,5 @@ __attribute__((destructor)) static void finish(void) {
         return;
     pep_record_finish();
     pep_server_lines_recall();
-    pep_init_agent_stop();
+    stop_agent();
 }

@@ -25,15 +25,10 @@ PEP_SIGNAL_SAFE bool pep_init_is_this_process(void);
 /* True when it was started below a preloaded process, or forked from one. */
 PEP_SIGNAL_SAFE bool pep_init_is_descendant(void);
 
-/* The listener and, where asked for, the recorder: start is idempotent and quiet; stop returns
- * when its threads have ended, or after the server's patience. */
-void pep_init_agent_start(void);
-void pep_init_agent_stop(void);
-bool pep_init_agent_is_running(void);
-/* Around a call that fails while there is a second thread, or that gives rights to the calling
- * thread alone, so that the agent would keep others: true when the agent was stopped, which has no
- * effect but in a process whose only other thread it is. in starts it again, with the caller's
- * rights. Both keep errno. */
+/* The agent: the listener and, where asked for, the recorder. Around a call that fails while there
+ * is a second thread, or that gives rights to the calling thread alone, so that the agent would
+ * keep others: true when the agent was stopped, which has no effect but in a process whose only
+ * other thread it is. in starts it again, with the caller's rights. Both keep errno. */
 bool pep_init_agent_steps_out(void);
 void pep_init_agent_steps_in(void);
 /* The process is about to be killed for calls like ours: what was recorded is written, no thread of

@@ -73,7 +73,7 @@
     X(thrd_exit, (int result), (result))
 
 /* The family of malloc stands apart: dlsym(3) may allocate, so the hooks of these are called
- * while they are being looked up, and are served from bootstrap memory (hook_malloc_boot.c). */
+ * while they are being looked up, and are served from bootstrap memory (hook_malloc_real.c). */
 #define PEP_REAL_MALLOCS(X) \
     X(void *, malloc, (size_t size), (size)) \
     X(void, free, (void *block), (block)) \

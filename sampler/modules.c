@@ -107,11 +107,6 @@ PEP_SIGNAL_SAFE uint32_t pep_modules_version(void) {
     return (uint32_t)pep_load_relaxed(&newest);
 }
 
-PEP_SIGNAL_SAFE bool pep_modules_is_own(uintptr_t pc) {
-    return pc - pep_load_relaxed(&own_start) <
-           pep_load_relaxed(&own_limit) - pep_load_relaxed(&own_start);
-}
-
 PEP_SIGNAL_SAFE void pep_modules_own_range(uintptr_t *start, uintptr_t *limit) {
     *start = pep_load_relaxed(&own_start);
     *limit = pep_load_relaxed(&own_limit);
@@ -136,29 +131,6 @@ uint32_t pep_modules_count(void) {
 
 const struct pep_module *pep_modules_get(pep_module_id id) {
     return id >= 1 && id <= pep_modules_count() ? &table->modules[id - 1] : NULL;
-}
-
-bool pep_modules_get_code(uint32_t i, uintptr_t *start, uintptr_t *limit) {
-    for (int tries = 0; tries < READ_TRIES; tries++) {
-        uint64_t number = pep_load_acquire(&newest);
-        if (number == 0)
-            return false;
-        const struct entry *entries = table->entries[number % COPIES];
-        uint32_t count = pep_load_relaxed(&table->entry_counts[number % COPIES]);
-        uint32_t left = i;
-        bool is_found = false;
-        for (uint32_t at = 0; at < count && at < ENTRIES_MAX && !is_found; at++) {
-            if (pep_load_relaxed(&entries[at].id) != 0 || left-- > 0)
-                continue;
-            *start = pep_load_relaxed(&entries[at].start);
-            *limit = pep_load_relaxed(&entries[at].limit);
-            is_found = true;
-        }
-        pep_fence_acquire();
-        if (pep_load_relaxed(&writing) < number + COPIES)
-            return is_found;
-    }
-    return false;
 }
 
 /* -- one scan --------------------------------------------------------------------------- */

@@ -76,9 +76,7 @@ PEP_SIGNAL_SAFE const struct pep_module *pep_modules_find(uintptr_t pc);
 PEP_SIGNAL_SAFE uint32_t pep_modules_generation(void);
 /* Rises with every refresh; what was found out about code without an object is good until then. */
 PEP_SIGNAL_SAFE uint32_t pep_modules_version(void);
-/* True inside libprofep.so's code; false before the first refresh. */
-PEP_SIGNAL_SAFE bool pep_modules_is_own(uintptr_t pc);
-/* [*start, *limit) of that code; 0, 0 when there is none. */
+/* [*start, *limit) of libprofep.so's code; 0, 0 when there is none, as before the first refresh. */
 PEP_SIGNAL_SAFE void pep_modules_own_range(uintptr_t *start, uintptr_t *limit);
 /* True when pc lay in executable memory at the last refresh: an object's code or JIT code. */
 PEP_SIGNAL_SAFE bool pep_modules_is_executable(uintptr_t pc);
@@ -88,10 +86,6 @@ extern uint8_t pep_modules_gone[PEP_MODULES_MAX + 1];
 static inline bool pep_modules_is_gone(pep_module_id id) {
     return pep_load_relaxed(&pep_modules_gone[id]) != 0;
 }
-
-/* Executable memory that belongs to no object (JIT code), number i of the last refresh; false
- * when there is none with that number. */
-bool pep_modules_get_code(uint32_t i, uintptr_t *start, uintptr_t *limit);
 
 /* Module number i+1, for i in [0, count). */
 uint32_t pep_modules_count(void);

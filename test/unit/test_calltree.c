@@ -104,20 +104,6 @@ static void test_by_thread(void **state) {
     assert_non_null(child(root, "wo;rk\uFFFDer (4712)"));
 }
 
-static void test_inverted(void **state) {
-    (void)state;
-    struct pep_calltree_node *root =
-        build((struct pep_calltree_options){.value = 1, .is_inverted = true});
-    check(root);
-    assert_int_equal(root->total, EXAMPLE_TOTAL_NS);
-    struct pep_calltree_node *leaf = child(root, "memcpy");
-    assert_int_equal(leaf->total, 50000000);
-    assert_int_equal(leaf->self, 0);
-    struct pep_calltree_node *caller = child(leaf, "std::vector<int>::push_back(int const&)");
-    assert_int_equal(child(child(caller, "work"), "main")->self, 50000000);
-    assert_int_equal(child(root, "main")->self, 10000000);
-}
-
 static void test_samples_by_count(void **state) {
     (void)state;
     struct pep_calltree_node *root = build((struct pep_calltree_options){.value = 0});
@@ -189,7 +175,6 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_root_first, start, end),
         cmocka_unit_test_setup_teardown(test_by_thread, start, end),
-        cmocka_unit_test_setup_teardown(test_inverted, start, end),
         cmocka_unit_test_setup_teardown(test_samples_by_count, start, end),
         cmocka_unit_test_setup_teardown(test_no_thread_level_without_threads, start, end),
         cmocka_unit_test_setup_teardown(test_deep_stack, start, end),
