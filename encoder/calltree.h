@@ -1,5 +1,6 @@
 /*
- * Stacks merged to a tree, root first: shared by the flame graph, the table and the reports.
+ * Stacks merged to a tree, root first: shared by the flame graphs, the table and the collapsed
+ * stacks.
  *
  * Model:   thread -> root frame -> ... -> leaf. A node's total is its own plus its children's.
  * Writers: pep_calltree_build.  [normal]

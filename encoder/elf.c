@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 
 #include "sampler/rt/os.h"
 
@@ -196,7 +195,7 @@ int pep_elf_open(struct pep_elf *elf, struct pep_arena *arena, const char *path)
         return fd;
     elf->fd = fd;
     struct stat status;
-    int err = (int)pep_os_call6(SYS_fstat, fd, (long)&status, 0, 0, 0, 0);
+    int err = pep_os_fstat(fd, &status);
     if (err == 0 && !S_ISREG(status.st_mode))
         err = -EINVAL;
     if (err == 0) {

@@ -34,7 +34,7 @@ struct pep_report_options {
     uint32_t max_depth; /* 0: no limit; levels of a tree */
     uint32_t columns;   /* of the terminal; 0: 80 */
     int64_t min_count;
-    double noise_floor; /* hides what has at most that many times the root of its parent */
+    double noise_floor; /* hides what has less than that many times the root of its parent */
     enum pep_report_sort sort;
     enum pep_report_recursion recursion;
     const int *tids; /* only these threads; NULL: all */

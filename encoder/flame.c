@@ -17,6 +17,7 @@
 #include "encoder/calltree.h"
 #include "encoder/encoders.h"
 #include "encoder/flame_color.h"
+#include "encoder/index.h"
 
 /* Of a frame; flame_tree.js knows them. */
 #define FLAG_INLINED 1u
@@ -36,10 +37,9 @@ struct blob {
 
 struct blob_set {
     struct pep_arena *arena;
+    struct pep_index index;
     struct blob *blobs;
     size_t count, capacity;
-    uint32_t *slots; /* number + 1; 0: empty */
-    size_t slot_count;
 };
 
 struct frame_key {
@@ -55,56 +55,31 @@ struct page {
     bool is_failed;
 };
 
-static size_t blob_hash(const void *bytes, size_t size) {
-    const unsigned char *c = bytes;
-    uint64_t hash = 14695981039346656037u;
-    for (size_t i = 0; i < size; i++)
-        hash = (hash ^ c[i]) * 1099511628211u;
-    return (size_t)(hash ^ hash >> 32);
-}
-
-/* The slot that holds the blob, or the empty one where it belongs. */
-static uint32_t *blob_slot(const struct blob_set *set, const void *bytes, size_t size) {
-    size_t at = blob_hash(bytes, size) & (set->slot_count - 1);
-    for (; set->slots[at] != 0; at = (at + 1) & (set->slot_count - 1)) {
-        const struct blob *blob = &set->blobs[set->slots[at] - 1];
-        if (blob->size == size && memcmp(blob->bytes, bytes, size) == 0)
-            break;
-    }
-    return &set->slots[at];
-}
-
-static bool blob_set_grow(struct blob_set *set) {
-    size_t slot_count = set->slot_count == 0 ? 1024 : set->slot_count * 2;
-    uint32_t *slots = pep_arena_array(set->arena, slot_count, sizeof(*slots));
-    if (slots == NULL)
-        return false;
-    set->slots = slots;
-    set->slot_count = slot_count;
-    for (size_t i = 0; i < set->count; i++)
-        *blob_slot(set, set->blobs[i].bytes, set->blobs[i].size) = (uint32_t)i + 1;
-    return true;
+static void blob_set_init(struct blob_set *set, struct pep_arena *arena) {
+    *set = (struct blob_set){.arena = arena};
+    pep_index_init(&set->index, arena);
 }
 
 /* The number of the blob, entering it when new; is_copied: bytes will not outlive the call. */
 static bool blob_intern(struct blob_set *set, struct blob blob, bool is_copied, uint32_t *number) {
-    if (set->count * 2 >= set->slot_count && !blob_set_grow(set))
-        return false;
-    uint32_t *slot = blob_slot(set, blob.bytes, blob.size);
-    if (*slot == 0) {
-        if (is_copied) {
-            void *copy = pep_arena_alloc(set->arena, blob.size);
-            if (copy == NULL)
-                return false;
-            memcpy(copy, blob.bytes, blob.size);
-            blob.bytes = copy;
-        }
-        if (!PEP_ARENA_GROW(set->arena, set->blobs, set->count, set->capacity))
+    uint64_t hash = pep_index_hash(blob.bytes, blob.size);
+    size_t cursor = 0;
+    while ((*number = pep_index_next(&set->index, hash, &cursor)) != PEP_INDEX_NONE)
+        if (set->blobs[*number].size == blob.size &&
+            memcmp(set->blobs[*number].bytes, blob.bytes, blob.size) == 0)
+            return true;
+    if (is_copied) {
+        void *copy = pep_arena_alloc(set->arena, blob.size);
+        if (copy == NULL)
             return false;
-        set->blobs[set->count++] = blob;
-        *slot = (uint32_t)set->count;
+        memcpy(copy, blob.bytes, blob.size);
+        blob.bytes = copy;
     }
-    *number = *slot - 1;
+    *number = (uint32_t)set->count;
+    if (!PEP_ARENA_GROW(set->arena, set->blobs, set->count, set->capacity) ||
+        !pep_index_add(&set->index, hash, *number))
+        return false;
+    set->blobs[set->count++] = blob;
     return true;
 }
 
@@ -232,8 +207,8 @@ static void put_data(struct page *page) {
     pep_write_text(to, "],\n\"strings\":[");
     put_strings(page);
     pep_write_text(to, "]}");
-    if (page->is_failed && to->error == 0)
-        to->error = -ENOMEM;
+    if (page->is_failed)
+        pep_writer_fail(to, -ENOMEM);
 }
 
 static void put_title(struct page *page) {
@@ -292,7 +267,7 @@ static void put_page(struct page *page) {
         const char *begin = find(at, limit, place->begin);
         const char *end = begin != NULL ? find(begin, limit, place->end) : NULL;
         if (end == NULL) { /* the asset and this table disagree */
-            to->error = to->error != 0 ? to->error : -EINVAL;
+            pep_writer_fail(to, -EINVAL);
             return;
         }
         size_t begin_size = place->is_kept ? strlen(place->begin) : 0;
@@ -304,15 +279,13 @@ static void put_page(struct page *page) {
 }
 
 void pep_encode_flame_html(const struct pep_encode_job *job) {
-    struct page page = {
-        .job = job,
-        .strings = {.arena = job->arena},
-        .frames = {.arena = job->arena},
-    };
+    struct page page = {.job = job};
     struct pep_calltree_options options = {.value = job->profile->default_type, .by_thread = true};
+    blob_set_init(&page.strings, job->arena);
+    blob_set_init(&page.frames, job->arena);
     page.root = pep_calltree_build(job->arena, job->profile, job->symbolizer, &options);
     if (page.root == NULL) {
-        job->writer->error = job->writer->error != 0 ? job->writer->error : -ENOMEM;
+        pep_writer_fail(job->writer, -ENOMEM);
         return;
     }
     put_page(&page);

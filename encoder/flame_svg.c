@@ -17,6 +17,7 @@
 #include "encoder/encoders.h"
 #include "encoder/flame_color.h"
 #include "encoder/units.h"
+#include "encoder/utf8.h"
 
 #define WIDTH 1200
 #define SIDE 10
@@ -111,25 +112,14 @@ static void put_amount(struct pep_writer *to, int64_t value, const struct pep_va
     pep_write_printf(to, "%" PRId64 " %.*s", value, (int)(size - is_one), name);
 }
 
-/* Decodes one character, well-formed or not; the bytes it takes, at least 1. */
-static size_t utf8_step(const char *text, uint32_t *columns) {
-    unsigned char c = (unsigned char)text[0];
-    size_t size = c < 0xc0 ? 1 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : 4;
-    for (size_t i = 1; i < size; i++) {
-        if (((unsigned char)text[i] & 0xc0) != 0x80)
-            size = i; /* cut short: the writer shows a replacement character */
-    }
-    *columns = size >= 3 ? 2 : 1; /* CJK and symbols may be two columns wide */
-    return size;
-}
-
 /* How many bytes of name fit into so many columns; all of it or up to columns - 1. */
 static size_t fit(const char *name, uint32_t columns) {
-    size_t at = 0, fitting = 0;
-    uint32_t used = 0, wide = 0;
+    size_t at = 0, fitting = 0, bytes;
+    uint32_t used = 0;
     while (name[at] != '\0') {
-        at += utf8_step(name + at, &wide);
-        used += wide;
+        (void)pep_utf8_next(name + at, &bytes);
+        at += bytes;
+        used += bytes >= 3 ? 2 : 1; /* CJK and symbols may be two columns wide */
         if (used > columns)
             return fitting;
         if (used < columns)
@@ -285,6 +275,6 @@ void pep_encode_flame_svg(const struct pep_encode_job *job) {
             put_box(&image, &box);
         pep_write_text(job->writer, "</svg>\n");
     }
-    if ((image.root == NULL || image.is_failed) && job->writer->error == 0)
-        job->writer->error = -ENOMEM;
+    if (image.root == NULL || image.is_failed)
+        pep_writer_fail(job->writer, -ENOMEM);
 }

@@ -5,7 +5,7 @@
  *          last line that covers an address is the true one.
  * Writers: pep_perf_map_read.  [normal]
  * Readers: pep_perf_map_find.
- * Memory:  the request's arena: the file and 32 bytes a line.
+ * Memory:  the request's arena: the file and up to 150 bytes a line.
  * When full: what stands beyond PERF_MAP_LIMIT_BYTES is not read.
  *
  * Source: Linux tools/perf/Documentation/jit-interface.txt.
@@ -69,7 +69,7 @@ static char *read_all(struct pep_arena *arena, const char *path, int *error) {
     }
     char *text = NULL;
     struct stat status;
-    *error = (int)pep_os_call6(SYS_fstat, fd, (long)&status, 0, 0, 0, 0);
+    *error = pep_os_fstat(fd, &status);
     if (*error != 0)
         goto out;
     long user = pep_os_call6(SYS_geteuid, 0, 0, 0, 0, 0, 0);

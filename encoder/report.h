@@ -3,7 +3,7 @@
  *
  * Model:   samples -> lines (function, file, line) -> for each group of threads a tree of lines
  *          with counts. Counts are samples; bytes where the profile measures bytes.
- * Writers: pep_report_build, once for each group.  [normal]
+ * Writers: report.c, once for each group.  [normal]
  * Readers: report_tree.c, report_flat.c.
  * Memory:  the job's arena.
  * When full: false; the writer's error is -ENOMEM.
@@ -55,12 +55,12 @@ struct pep_report {
     int64_t bytes;      /* where the profile measures bytes */
     int64_t weight;     /* in the profile's default unit */
     bool is_bytes;      /* counts are bytes */
-    uint32_t samples;   /* marks */
+    uint32_t samples;   /* laid down so far: the mark of the last one */
     struct step *steps; /* scratch: one stack, root first */
     size_t step_capacity;
 };
 
-/* Room for the words of a line: fixed width, so that columns stand. */
+/* The digits of a number >= 0, and the characters of a text: a column each. */
 int pep_report_digits(int64_t value);
 size_t pep_report_width(const char *text);
 /* The last (from_end) or first characters of a text that is longer than width, with "..." for the

@@ -23,7 +23,7 @@ struct request {
     const struct pep_profile *profile; /* that files belong to */
     struct pep_symbol_file **files;    /* [file_count] by mapping; NULL: not asked for yet */
     uint32_t file_count;
-    bool has_perf_map;
+    bool is_perf_map_read;
     struct pep_perf_map perf_map;
     struct memo **memos; /* [memo_mask + 1], open addressing */
     size_t memo_mask, memo_count;
@@ -95,8 +95,8 @@ static struct pep_symbol_file *file_of(struct request *request, uint32_t index) 
 }
 
 static void look_up_jit(struct request *request, uintptr_t pc, struct pep_frame *frame) {
-    if (!request->has_perf_map) {
-        request->has_perf_map = true;
+    if (!request->is_perf_map_read) {
+        request->is_perf_map_read = true;
         const char *path =
             pep_arena_printf(request->arena, "/tmp/perf-%d.map", request->profile->pid);
         if (path != NULL)
@@ -228,7 +228,7 @@ static void drop_files(struct request *request) {
 static void turn_to(struct request *request, const struct pep_profile *profile) {
     drop_files(request);
     request->profile = profile;
-    request->has_perf_map = false;
+    request->is_perf_map_read = false;
     request->perf_map = (struct pep_perf_map){0};
     request->memos = NULL;
     request->memo_count = 0;

@@ -6,7 +6,8 @@
  *          another writer.
  * Writers: one encoder.  [normal]
  * Readers: the owner of the sink.
- * Memory:  buffer: the arena; gzip: about 270 KiB from pep_malloc until finished.
+ * Memory:  buffer: the arena; gzip: about 270 KiB from pep_malloc until finished; pep_write_printf
+ *          beyond 511 bytes: pep_malloc for a moment.
  * When full: error is -ENOMEM (or what the callback returned).
  */
 #ifndef PEP_ENCODER_WRITER_H

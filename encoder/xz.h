@@ -2,7 +2,8 @@
  * Unpacks .xz data, the form of the small symbol tables that some distributions leave in programs.
  *
  * Model:   one stream, any number of LZMA2 blocks, the whole output in one piece, which is its own
- *          dictionary. Every index is checked; a block whose checksum differs is not given out.
+ *          dictionary. Every index is checked; a block whose CRC differs is not given out (SHA-256
+ *          is not computed).
  * Writers: pep_xz_unpack.  [normal]
  * Readers: -
  * Memory:  the arena given: the output's limit as address space, touched as it fills, and 32 KiB.
