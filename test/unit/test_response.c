@@ -1,5 +1,6 @@
 /*
  * Answers byte by byte: dates, header limits, lengths, chunks, cuts.
+ * LDFLAGS: -Wl,--wrap=pep_os_clock_ns
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,8 +10,12 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
+#include "http/civetweb_glue.h"
 #include "http/response.h"
+#include "sampler/rt/os.h"
 
 static char wire[100000];
 static size_t wire_count, send_limit = sizeof(wire) - 1;
@@ -44,6 +49,37 @@ static void fill(size_t count) {
 
 static bool has(const char *text) {
     return strstr(wire, text) != NULL;
+}
+
+static uint64_t step_ns, steps;
+uint64_t __real_pep_os_clock_ns(clockid_t);
+uint64_t __wrap_pep_os_clock_ns(clockid_t);
+uint64_t __wrap_pep_os_clock_ns(clockid_t clock) {
+    return __real_pep_os_clock_ns(clock) + step_ns * steps++;
+}
+
+/* A thread that got no processor for so long reads what has come meanwhile. */
+static void test_late_reader(void **state) {
+    (void)state;
+    static const char ask[] = "GET /a HTTP/1.1\r\nHost: b\r\n\r\n";
+    for (int has_come = 0; has_come < 2; has_come++) {
+        int ends[2];
+        struct pep_message message;
+        const char *sentence;
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+        struct pep_fd fd = pep_fd_take(ends[0]);
+        struct pep_wire *reader = pep_wire_open(&fd);
+        assert_non_null(reader);
+        if (has_come)
+            assert_int_equal(write(ends[1], ask, sizeof(ask) - 1), sizeof(ask) - 1);
+        step_ns = 10000000000u;
+        int status = pep_wire_read_request(reader, &message, &sentence);
+        step_ns = 0;
+        assert_int_equal(status, has_come ? 0 : 408);
+        pep_wire_close(reader);
+        pep_fd_drop(&fd);
+        close(ends[1]);
+    }
 }
 
 static void test_dates(void **state) {
@@ -143,11 +179,9 @@ static void test_broken_sockets(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_dates),
-        cmocka_unit_test(test_header_injection),
-        cmocka_unit_test(test_head_is_full),
-        cmocka_unit_test(test_lengths),
-        cmocka_unit_test(test_errors_when_begun),
+        cmocka_unit_test(test_late_reader),      cmocka_unit_test(test_dates),
+        cmocka_unit_test(test_header_injection), cmocka_unit_test(test_head_is_full),
+        cmocka_unit_test(test_lengths),          cmocka_unit_test(test_errors_when_begun),
         cmocka_unit_test(test_broken_sockets),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
