@@ -133,13 +133,15 @@ PEP_HOOK_SAFE uint64_t pep_cpu_schedule_start(struct pep_thread *thread, uint64_
  * was lost, or came too often, is made good in the next. (Wider, and the count of a short window
  * would stray further; narrower, and a rhythm of just this period would be met in fewer phases.) */
 PEP_HOOK_SAFE uint64_t pep_cpu_redraw(struct pep_thread *thread, uint64_t now_ns, uint32_t hz) {
-    int64_t period = NS_PER_SECOND / hz, fired = thread->perf_fired - thread->beat_fired;
-    int64_t ahead = fired * period - (int64_t)(now_ns - thread->beat_ns);
+    uint32_t fired = pep_load_relaxed(&thread->perf_fired);
+    int64_t period = NS_PER_SECOND / hz;
+    int64_t ahead =
+        (int64_t)(fired - thread->beat_fired) * period - (int64_t)(now_ns - thread->beat_ns);
     int64_t samples = hz / PEP_CPU_LOOK_HZ > REPEATS_MAX ? hz / PEP_CPU_LOOK_HZ : REPEATS_MAX;
-    bool is_first = thread->perf_fired <= 1;
+    bool is_first = fired <= 1;
     if (is_first || ahead > samples * period || ahead < -samples * period) { /* not made good */
         thread->beat_ns = now_ns;
-        thread->beat_fired = thread->perf_fired;
+        thread->beat_fired = fired;
         ahead = 0;
     }
     int64_t make_good = ahead / samples, most = period / 4;

@@ -40,7 +40,8 @@ static int slow_tid;
 bool __real_pep_cpu_disarm_self(struct pep_thread *);
 bool __wrap_pep_cpu_disarm_self(struct pep_thread *);
 bool __wrap_pep_cpu_disarm_self(struct pep_thread *thread) {
-    if (slow_tid != 0 && slow_tid != thread->tid)
+    int slow = pep_load_relaxed(&slow_tid);
+    if (slow != 0 && slow != thread->tid)
         pep_os_sleep_ns(20000000);
     return __real_pep_cpu_disarm_self(thread);
 }
@@ -314,9 +315,9 @@ static void nobody_comes_back_before_it_is_there(void **state) {
     for (int i = 0; i < 3; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, look_again, NULL), 0);
     pthread_barrier_wait(&barrier);
-    slow_tid = pep_os_gettid();
+    pep_store_relaxed(&slow_tid, pep_os_gettid());
     queue(1);
-    slow_tid = 0;
+    pep_store_relaxed(&slow_tid, 0);
     for (uint32_t i = 0; i < pep_threads_limit(); i++) {
         const struct pep_thread *thread = pep_thread_at(i);
         if (thread->tid != 0 && !thread->is_own)
