@@ -121,6 +121,8 @@ static void serve(void) {
         if (now & ENDED)
             return;
         now = pep_and_acq_rel(&word, ~CALLED) & ~CALLED;
+        if (now & (ASKED | ENDED)) /* came just now: nobody would wake us for it again */
+            continue;
         bool is_any = attend();
         uint64_t next_ns = is_any ? look_ns() : 2 * pause_ns;
         pause_ns = next_ns < LOOK_NS_MAX ? next_ns : LOOK_NS_MAX;
