@@ -17,7 +17,8 @@
 
 #include <cmocka.h>
 
-#include "sampler/cpu.h"
+#include "sampler/cpu_internal.h"
+#include "sampler/rt/atomics.h"
 #include "sampler/rt/counters.h"
 #include "sampler/rt/os.h"
 #include "test/unit/cpu_help.h"
@@ -228,6 +229,25 @@ static void a_lost_descriptor_is_not_closed(void **state) {
     refuse_table = 0;
 }
 
+static void nothing_to_do(void *done) {
+    (*(int *)done)++;
+}
+
+/* It looks, clears its bell, looks at slots, and sleeps: whatever comes in between is heard. */
+static void it_is_told_at_any_moment(void **state) {
+    (void)state;
+    for (int i = 0; i < 20000; i++) {
+        int done = 0;
+        assert_int_equal(pep_cpu_armer_start(), 0);
+        for (int wait = i % 64 * 8; wait > 0; wait--)
+            pep_signal_fence();
+        if (i % 2)
+            pep_cpu_armer_run(nothing_to_do, &done);
+        pep_cpu_armer_stop();
+        assert_int_equal(done, i % 2);
+    }
+}
+
 int main(void) {
 #ifdef __SANITIZE_THREAD__
     return 77; /* its runtime knows nothing of a handler installed behind its back */
@@ -244,6 +264,7 @@ int main(void) {
         cmocka_unit_test(a_thread_that_blocks_the_signal_has_a_short_queue),
         cmocka_unit_test(a_pause_ends_the_thread),
         cmocka_unit_test(a_lost_descriptor_is_not_closed),
+        cmocka_unit_test(it_is_told_at_any_moment),
     };
     has_perf = help_has_perf();
     return cmocka_run_group_tests(tests, NULL, NULL);
