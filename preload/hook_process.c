@@ -6,7 +6,7 @@
  *          exec: the thread's sampler is taken off first, for a signal of ours that is pending
  *          over execve(2) ends the new program; children that read lines are ended, for they would
  *          be the new program's. Exits that run no destructor: the recording is written first.
- *          vfork is not hooked; its child is recognised by its pid and left alone.
+ *          A child of vfork is recognised by its pid and left alone (hook_vfork.c).
  * Writers: any thread, also in the host's handlers.  [hook]
  * Readers: -
  * Memory:  the stack; the execl family's arguments, as in libc.

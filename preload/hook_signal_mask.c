@@ -63,8 +63,8 @@ PEP_SIGNAL_SAFE void pep_hook_signal_unmask(bool was_unmasked) {
 
 typedef int change_mask(int how, const sigset_t *set, sigset_t *old);
 
-/* A child of vfork(2), whose memory is its parent's, or of a raw clone: its pid, once its mask in
- * the kernel is what the host wants. */
+/* A child of vfork(2), whose memory is its parent's, or of clone(2): its pid, once its mask in the
+ * kernel is what the host wants. */
 static int apart;
 
 PEP_SIGNAL_SAFE static void stand_apart(void) {
@@ -74,9 +74,13 @@ PEP_SIGNAL_SAFE static void stand_apart(void) {
         (void)pep_os_sigprocmask(SIG_BLOCK, &bit, NULL);
 }
 
+/* To know for certain costs a system call, where there may be such a child at all. */
 PEP_SIGNAL_SAFE static bool is_apart(void) {
+    if (!pep_hook_vfork_may_be_child())
+        return false;
     if (!pep_init_is_this_process())
         return true;
+    pep_hook_vfork_is_parent();
     pep_store_relaxed(&apart, 0);
     return false;
 }
@@ -106,7 +110,7 @@ PEP_SIGNAL_SAFE static int host_mask(change_mask *real, int how, const sigset_t 
     bool was_blocked = pep_cpu_host_blocks();
     bool is_blocked = is_blocked_after(was_blocked, how, set);
     sigset_t copy;
-    /* To know for certain costs a system call; it matters where something changes. */
+    /* It matters where something changes. */
     if ((is_blocked != was_blocked || pep_cpu_gives_way() || pep_load_relaxed(&apart) != 0) &&
         is_apart()) {
         stand_apart();

@@ -4,7 +4,7 @@
  * Model:   a signal of perf's that comes while execve works outlives the program and ends the next
  *          one (only timers' signals are flushed by it), so the sampler lets go of the thread
  *          first, as it does for libc's exec functions. Rights and filters: hook_rights.c. Futexes:
- *          hook_lock_futex.c. Every other number goes through untouched.
+ *          hook_lock_futex.c. Children are noted. Every other number goes through untouched.
  * Writers: any host thread.  [hook]
  * Readers: -
  * Memory:  none.
@@ -83,6 +83,12 @@ PEP_EXPORT long pep_hook_syscall(long nr, long a, long b, long c, long d, long e
     case SYS_capset:
     case SYS_seccomp:
         return special(nr, a, b, c, d, e, f);
+    case SYS_fork:
+    case SYS_vfork:
+    case SYS_clone:
+    case SYS_clone3:
+        pep_hook_vfork_note(nr == SYS_vfork);
+        return next(nr, a, b, c, d, e, f);
     case SYS_futex:
         if (pep_hook_lock_is_futex_noted((const void *)a, b))
             return pep_hook_lock_futex((const long[7]){nr, a, b, c, d, e, f});

@@ -398,6 +398,7 @@ __attribute__((constructor)) static void start(void) {
     process_pid = pep_os_getpid();
     pep_real_resolve();
     pep_hook_syscall_init();
+    pep_hook_vfork_resolve();
     pep_hook_rights_init();
     pep_config_load(environ);
     int marked_pid = pep_environment_marked_pid(environ);

@@ -101,5 +101,12 @@ PEP_SIGNAL_SAFE void pep_hook_signal_before_exec_apart(void);
  * unmask. */
 PEP_SIGNAL_SAFE bool pep_hook_signal_mask(void);
 PEP_SIGNAL_SAFE void pep_hook_signal_unmask(bool was_unmasked);
+/* hook_vfork.c: false: no child that runs on its parent's memory, by vfork(2) or clone(2), is here
+ * for certain; true: ask pep_init_is_this_process, and say so when it is the parent. */
+PEP_SIGNAL_SAFE bool pep_hook_vfork_may_be_child(void);
+PEP_SIGNAL_SAFE void pep_hook_vfork_is_parent(void);
+/* syscall(2) was called to make one: vfork, or another process. */
+PEP_SIGNAL_SAFE void pep_hook_vfork_note(bool is_vfork);
+void pep_hook_vfork_resolve(void);
 
 #endif

@@ -45,4 +45,15 @@ for mode in queue pending signalfd pingpong open order unblock calls default exe
                 'burn_after'
     done
 done
+
+# Children that are not fork's change theirs; the parent's stay.
+for makers in vfork clone copy fork_call clone_call "vfork vfork fork_call vfork clone vfork"; do
+    # shellcheck disable=SC2086 # a list
+    "$PROGS/signals_apart" $makers >"$TMP/bare.txt" 2>&1
+    # shellcheck disable=SC2086
+    preloaded PROFEP_HZ=1000 PROFEP_OUTPUT="$TMP/out.txt" "$PROGS/signals_apart" $makers \
+        >"$TMP/preloaded.txt" 2>&1
+    is "children by $makers: status" $? 0
+    check "children by $makers: the same" diff "$TMP/bare.txt" "$TMP/preloaded.txt"
+done
 done_testing

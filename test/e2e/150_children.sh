@@ -118,4 +118,29 @@ for i in range(300):
         os._exit(i % 100)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == i % 100
 print("fine")' 2>&1)" fine
+# Another library's constructor is called before ours, and has children by what is not looked up yet.
+cat >"$TMP/early.c" <<'C'
+#define _GNU_SOURCE
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+static int answer(void *number) { _exit(*(int *)number); }
+__attribute__((constructor)) static void begin(void) {
+    static char stack[65536];
+    static int number = 5;
+    int vforked = 0, cloned = 0;
+    pid_t pid = vfork();
+    if (pid == 0)
+        _exit(3);
+    waitpid(pid, &vforked, 0);
+    pid = clone(answer, stack + sizeof stack, CLONE_VM | CLONE_VFORK | SIGCHLD, &number);
+    waitpid(pid, &cloned, 0);
+    printf("early %d %d\n", WEXITSTATUS(vforked), WEXITSTATUS(cloned));
+}
+C
+gcc -shared -fPIC -o "$TMP/early.so" "$TMP/early.c"
+is "children of an earlier constructor" "$(LD_PRELOAD="$SO:$TMP/early.so" \
+    PROFEP_LISTEN=127.0.0.1:0 PROFEP_RUNDIR="$RUNDIR" "$PROGS/family" run vfork 2>&1)" "early 3 5"
 done_testing
