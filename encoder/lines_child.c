@@ -35,7 +35,7 @@ static struct {
         const char *text;
         uint32_t at;
     } known[KNOWN_TEXTS]; /* by pointer: the reader gives the same text again and again */
-} child;
+} child PEP_LARGE;
 
 /* -- what libbacktrace calls instead of libc ------------------------------------------------- */
 

@@ -337,7 +337,8 @@ void pep_connections_stop(uint64_t ns) {
     pep_store_release(&is_stopping, 1);
     pep_os_futex_wake(&active, INT_MAX);
     for (size_t i = 0; i < PEP_COUNT_OF(slots); i++)
-        cut(&slots[i], true);
+        if (pep_load_acquire(&slots[i].state) != FREE)
+            cut(&slots[i], true);
     for (;;) {
         uint64_t now_ns = pep_os_clock_ns(CLOCK_MONOTONIC);
         int now = pep_load_acquire(&active);

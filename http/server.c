@@ -54,7 +54,8 @@ static struct {
     char runtime_dir[512], tmp_dir[512];
     pthread_t thread;
     int listening_tid; /* it may be woken by a signal: its descriptors are out of reach */
-    int pid; /* of the process that started it: a forked child without our handler is not it */
+    int pid;   /* of the process that started it: a forked child without our handler is not it */
+    int phase; /* of the thread's life, below */
     int is_stopping; /* a futex word */
     int is_started, is_up;
     int is_ended; /* a futex word: the thread's last */
@@ -63,6 +64,14 @@ static struct {
 bool pep_server_listen_is_valid(const char *text) {
     struct pep_listen where;
     return pep_listen_parse(text, &where);
+}
+
+/* Goes on from SETTLING once, by the thread or by who does not wait for it. */
+enum { SETTLING = 0, LISTENING, LEFT };
+
+static bool settle(int to) {
+    int seen = SETTLING;
+    return pep_cas_acq_rel(&server.phase, &seen, to);
 }
 
 static bool is_stopping(void) {
@@ -240,13 +249,9 @@ static void be_wakeable(void) {
     pep_fence_seq_cst();
 }
 
-/* The only thread of ours in a process that nobody asks for anything. It and all connections are
- * out of the host's reach; where the kernel refuses, they live among the host's descriptors. */
-static void *run(void *argument PEP_UNUSED) {
-    pep_thread_become_own();
-    pep_os_prctl(PR_SET_NAME, (unsigned long)"profep-http", 0, 0, 0);
-    uint64_t delay_ns = server.options.delay_ns;
-    pause_ns(delay_ns < SETTLE_NS ? SETTLE_NS : delay_ns);
+/* The thread and all connections are out of the host's reach; where the kernel refuses, they live
+ * among the host's descriptors. */
+static void listen_until_stopped(void) {
     bool is_apart = !is_stopping() && server.options.is_apart && pep_table_leave();
     if (is_apart)
         pep_fd_set_apart(true);
@@ -258,6 +263,16 @@ static void *run(void *argument PEP_UNUSED) {
         pep_fd_drop(&server.listener);
         pep_fd_drop(&server.spare);
     }
+}
+
+/* The only thread of ours in a process that nobody asks for anything. */
+static void *run(void *argument PEP_UNUSED) {
+    pep_thread_become_own();
+    pep_os_prctl(PR_SET_NAME, (unsigned long)"profep-http", 0, 0, 0);
+    uint64_t delay_ns = server.options.delay_ns;
+    pause_ns(delay_ns < SETTLE_NS ? SETTLE_NS : delay_ns);
+    if (settle(LISTENING))
+        listen_until_stopped();
     /* release: pairs with acquire in join_thread */
     pep_store_release(&server.is_ended, 1);
     pep_os_futex_wake(&server.is_ended, 1);
@@ -341,7 +356,7 @@ int pep_server_start(const struct pep_server_options *options) {
     has_environment = true;
     server.is_started = 1;
     server.pid = pep_os_getpid();
-    server.is_ended = server.listening_tid = 0;
+    server.is_ended = server.listening_tid = server.phase = 0;
     int error = pep_spawn(run, NULL, &server.thread);
     if (error)
         server.is_started = 0;
@@ -393,6 +408,13 @@ void pep_server_stop(void) {
     uint64_t now_ns = pep_os_clock_ns(CLOCK_MONOTONIC);
     pep_peek_stop(now_ns + JOIN_NS < deadline_ns ? deadline_ns - JOIN_NS - now_ns : 0);
     finish_stop(deadline_ns);
+}
+
+void pep_server_leave(void) {
+    if (server.is_started && server.pid == pep_os_getpid() && settle(LEFT))
+        pep_store_release(&server.is_stopping, 1);
+    else
+        pep_server_stop();
 }
 
 bool pep_server_is_stopped(void) {

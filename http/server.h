@@ -76,6 +76,9 @@ const char *pep_server_url(void);
  * for running answers; at most 50 ms in all. May be started again afterwards. Does nothing in a
  * process that did not start it. May be called again to wait longer. */
 void pep_server_stop(void);
+/* The same where the process ends: a thread that has not begun to listen has nothing to put away
+ * and is not waited for. */
+void pep_server_leave(void);
 /* True when no thread of the server's is left that may be told to stop. */
 bool pep_server_is_stopped(void);
 /* At an exit that runs no destructor, perhaps in a signal handler: the run file and the socket's

@@ -357,7 +357,7 @@ static void put_value(struct text *text, const struct setting *setting) {
 
 const char *pep_config_describe(void) {
     /* Six bytes a character at worst, and the names. */
-    static char json[sizeof(texts) * 6 + 1024];
+    static char json[sizeof(texts) * 6 + 1024] PEP_LARGE;
     struct text text = {.data = json, .size = sizeof(json)};
     for (size_t i = 0; i < PEP_COUNT_OF(settings); i++) {
         put(&text, i == 0 ? '{' : ',');

@@ -10,6 +10,7 @@
 
 #define MARK PEP_CONFIG_MARK "="
 #define PRELOAD "LD_PRELOAD="
+#define USUAL_ENTRIES 96
 
 static bool starts_with(const char *text, const char *prefix) {
     return strncmp(text, prefix, strlen(prefix)) == 0;
@@ -34,10 +35,16 @@ static size_t count_entries(char *const *environment) {
     return count;
 }
 
+/* A mapping costs more than room that is there for a list of the usual size. */
+static char **take_list(size_t count) {
+    static char *list[USUAL_ENTRIES];
+    return count <= USUAL_ENTRIES ? list : pep_os_map(count * sizeof(char *));
+}
+
 void pep_environment_mark(int pid) {
     static char mark[sizeof(MARK) + 12];
     size_t count = count_entries(environ);
-    char **copy = pep_os_map((count + 2) * sizeof(char *));
+    char **copy = take_list(count + 2);
     if (!copy)
         return;
     char digits[12] = "";

@@ -7,7 +7,8 @@
  *          their title over the old strings (redis, nginx) still find those in place.
  * Writers: the constructor alone, while nobody runs getenv.  [normal]
  * Readers: libc.
- * Memory:  one mapping, for ever; only in the first process of a family.
+ * Memory:  static; a mapping for a list that is longer than usual. Only in the first process of a
+ *          family.
  * When full: the environment stays as it was.
  */
 #ifndef PEP_PRELOAD_ENVIRONMENT_H

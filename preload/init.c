@@ -140,15 +140,16 @@ static void start_agent(void) {
     is_starting_own = false;
 }
 
-/* Returns when its threads have ended, or after the server's patience. */
-static void stop_agent(void) {
+/* Returns when its threads have ended, or after the server's patience; at the end of the process
+ * some may end with it. */
+static void stop_agent(void (*stop_server)(void)) {
     if (!is_agent_running)
         return;
     is_agent_running = false;
     is_starting_own = true; /* this wait is not the program's */
     pep_wall_pause();
     pep_record_pause();
-    pep_server_stop();
+    stop_server();
     is_starting_own = false;
 }
 
@@ -180,7 +181,7 @@ static uint32_t task_count(void) {
 /* A thread that was joined is there until the kernel has buried it. */
 static void stop_and_wait(void) {
     const uint32_t hosts = host_threads();
-    stop_agent();
+    stop_agent(pep_server_stop);
     for (int tries = 0; tries < GONE_TRIES && !pep_server_is_stopped(); tries++)
         pep_server_stop();
     pep_cpu_pause();
@@ -420,5 +421,5 @@ __attribute__((destructor)) static void finish(void) {
         return;
     pep_record_finish();
     pep_server_lines_recall();
-    stop_agent();
+    stop_agent(pep_server_leave);
 }

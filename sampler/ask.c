@@ -1,7 +1,6 @@
 #include "sampler/ask.h"
 
 #include <errno.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 
@@ -9,6 +8,7 @@
 #include "sampler/modules.h"
 #include "sampler/rt/atomics.h"
 #include "sampler/rt/counters.h"
+#include "sampler/rt/reserve.h"
 #include "sampler/thread.h"
 
 /* si_value: cookie << 48 | word of the place without its state << 16 | number of the place. As with
@@ -57,10 +57,9 @@ int pep_ask_init(void) {
     if (r < 0 || pep_load_acquire(&places) != NULL)
         return r;
     size_t size = sizeof(struct place) * PEP_ASK_PLACES;
-    struct place *fresh = pep_os_map(size), *none = NULL;
+    struct place *fresh = pep_reserve_alone(size), *none = NULL;
     if (fresh == NULL)
         return -ENOMEM;
-    pep_os_madvise(fresh, size, MADV_DONTDUMP);
     if (!pep_cas_acq_rel(&places, &none, fresh))
         pep_os_unmap(fresh, size);
     return 0;

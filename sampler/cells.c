@@ -2,11 +2,10 @@
 
 #include <errno.h>
 #include <stddef.h>
-#include <sys/mman.h>
 
 #include "sampler/rt/atomics.h"
 #include "sampler/rt/counters.h"
-#include "sampler/rt/os.h"
+#include "sampler/rt/reserve.h"
 
 #define NUMBER_BITS 20u /* of an index slot: number + 1 below, bits of the hash above */
 #define NUMBER_MASK ((1u << NUMBER_BITS) - 1)
@@ -18,11 +17,9 @@ int pep_cells_init(struct pep_cells *set, uint32_t capacity) {
         return 0;
     size_t cells_bytes = capacity * sizeof(struct pep_tagged_cell);
     size_t bytes = cells_bytes + 2 * (size_t)capacity * sizeof(uint32_t);
-    void *memory = pep_os_map(bytes);
+    void *memory = pep_reserve(bytes);
     if (memory == NULL)
         return -ENOMEM;
-    pep_os_madvise(memory, bytes, MADV_NOHUGEPAGE);
-    pep_os_madvise(memory, bytes, MADV_DONTDUMP);
     set->cells = memory;
     set->capacity = capacity;
     /* release: whoever sees the index sees the rest. */

@@ -12,7 +12,6 @@
  * Source: sigaction(2), rt_sigaction's kernel structure; fcntl(2) F_SETSIG for si_fd.
  */
 #include <errno.h>
-#include <sys/mman.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -20,6 +19,7 @@
 #include "sampler/cpu_internal.h"
 #include "sampler/rt/atomics.h"
 #include "sampler/rt/counters.h"
+#include "sampler/rt/reserve.h"
 #include "sampler/stack_table.h"
 #include "sampler/unwind.h"
 
@@ -64,10 +64,9 @@ int pep_cpu_scratch_init(void) {
     size_t unwind_bytes = (pep_unwind_scratch_bytes() + 63) & ~(size_t)63;
     block_bytes = sizeof(struct pep_cpu_scratch) + unwind_bytes + SCRATCH_STACK_BYTES;
     block_bytes = (block_bytes + 4095) & ~(size_t)4095;
-    char *memory = pep_os_map(block_bytes * block_count);
+    char *memory = pep_reserve_alone(block_bytes * block_count);
     if (memory == NULL)
         return -ENOMEM;
-    pep_os_madvise(memory, block_bytes * block_count, MADV_DONTDUMP);
     for (size_t at = 0; at < block_bytes * block_count; at += 4096)
         *(volatile char *)(memory + at) = 0;
     pep_store_release(&blocks, memory);

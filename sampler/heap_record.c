@@ -11,7 +11,6 @@
  * When full: heap_no_stack: the sample counts, its stack is [unknown].
  */
 #include <errno.h>
-#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -22,6 +21,7 @@
 #include "sampler/rt/atomics.h"
 #include "sampler/rt/counters.h"
 #include "sampler/rt/os.h"
+#include "sampler/rt/reserve.h"
 #include "sampler/thread.h"
 
 #define STEP_BYTES 65536
@@ -88,10 +88,9 @@ PEP_HOOK_SAFE static bool map_blocks(void) {
     size_t unwind_bytes = (pep_unwind_scratch_bytes() + 63) & ~(size_t)63;
     block_bytes = sizeof(struct scratch) + unwind_bytes + WALK_STACK_BYTES;
     block_bytes = (block_bytes + 4095) & ~(size_t)4095;
-    char *memory = pep_os_map(block_bytes * BLOCKS);
+    char *memory = pep_reserve_alone(block_bytes * BLOCKS);
     if (memory == NULL)
         return false;
-    pep_os_madvise(memory, block_bytes * BLOCKS, MADV_DONTDUMP);
     pep_store_release(&blocks, memory);
     return true;
 }

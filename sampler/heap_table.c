@@ -1,19 +1,19 @@
 #include <errno.h>
-#include <sys/mman.h>
 
 #include "sampler/heap_internal.h"
 #include "sampler/rt/atomics.h"
 #include "sampler/rt/counters.h"
-#include "sampler/rt/os.h"
+#include "sampler/rt/reserve.h"
 
 #define INDEX_SIZE 65536u
 #define INDEX_FIRST 4096u /* looked at before, so that a short program touches few pages */
 #define FIRST_PROBES 8u
 #define WAYS 8u /* of a bucket: its keys are one cache line */
 #define FIRST_LIVE_LOG2_MAX 20u
-#define FIRST_BUCKETS 128u /* enough for a heap of half a gigabyte at the usual rate */
-#define BUSY 1ull          /* a key that is being written; no block is there */
-#define TABLE_FULL_STACK 1u
+#define FIRST_BUCKETS 128u    /* enough for a heap of half a gigabyte at the usual rate */
+#define BUSY 1ull             /* a key that is being written; no block is there */
+#define FULL_KEY (1ull << 32) /* the stack that stands for "table full", and nobody */
+#define FULL_CELL 0u          /* where what has no cell goes */
 
 /* The index says number + 1; the cell's key is written before. */
 struct cells {
@@ -30,8 +30,7 @@ struct live {
 };
 
 static struct cells *cells;
-static uint32_t cells_used;
-static uint32_t full_cell; /* where what has no cell goes */
+static uint32_t cells_used = FULL_CELL + 1;
 
 /* A block may stand in any way of two buckets, so a free slot is found until the table is nearly
  * full, and a removed block leaves nothing behind. A third one, asked before them, is among a few
@@ -49,24 +48,14 @@ int pep_heap_tables_init(uint32_t live_log2) {
     size_t count = ((size_t)1 << live_log2) + (size_t)apart * WAYS;
     size_t keys_bytes = count * sizeof(uint64_t);
     size_t size = sizeof(struct cells) + 4096;
-    struct cells *made = pep_os_map(size);
-    char *table = pep_os_map(keys_bytes + count * sizeof(struct live));
-    if (made == NULL || table == NULL) {
-        if (made != NULL)
-            pep_os_unmap(made, size);
-        if (table != NULL)
-            pep_os_unmap(table, keys_bytes + count * sizeof(struct live));
+    char *table = pep_reserve(keys_bytes + count * sizeof(struct live) + size);
+    if (table == NULL)
         return -ENOMEM;
-    }
-    pep_os_madvise(made, size, MADV_DONTDUMP);
-    pep_os_madvise(table, keys_bytes + count * sizeof(struct live), MADV_NOHUGEPAGE);
-    pep_os_madvise(table, keys_bytes + count * sizeof(struct live), MADV_DONTDUMP);
     keys = (uint64_t *)(void *)table;
     lives = (struct live *)(void *)(table + keys_bytes);
     buckets_log2 = live_log2 - 3;
     first_count = apart;
-    cells = made;
-    full_cell = pep_heap_cell_of(TABLE_FULL_STACK, 0);
+    cells = (struct cells *)(void *)(table + keys_bytes + count * sizeof(struct live));
     return 0;
 }
 
@@ -78,8 +67,16 @@ PEP_HOOK_SAFE static uint64_t mix(uint64_t h) {
 
 /* -- cells ---------------------------------------------------------------------------------- */
 
+/* Is written when it is needed: a start touches one page less. */
+PEP_HOOK_SAFE static uint32_t take_full(void) {
+    pep_store_release(&cells->cells[FULL_CELL].key, FULL_KEY);
+    return FULL_CELL;
+}
+
 PEP_HOOK_SAFE uint32_t pep_heap_cell_of(pep_stack_id stack, uint32_t identity) {
     uint64_t key = (uint64_t)stack << 32 | identity;
+    if (pep_unlikely(key == FULL_KEY))
+        return take_full();
     uint32_t hash = (uint32_t)mix(mix(key) + key);
     uint32_t draft = UINT32_MAX;
     for (uint32_t probes = 0; probes < INDEX_SIZE; probes++) {
@@ -106,7 +103,7 @@ PEP_HOOK_SAFE uint32_t pep_heap_cell_of(pep_stack_id stack, uint32_t identity) {
         }
     }
     PEP_COUNT(heap_cells_full, 1);
-    return full_cell;
+    return take_full();
 }
 
 PEP_HOOK_SAFE struct pep_heap_cell *pep_heap_cell_at(uint32_t number) {

@@ -1,11 +1,10 @@
 #include "sampler/heap_trace.h"
 
 #include <errno.h>
-#include <sys/mman.h>
 
 #include "sampler/modules.h"
 #include "sampler/rt/atomics.h"
-#include "sampler/rt/os.h"
+#include "sampler/rt/reserve.h"
 #include "sampler/unwind_rule.h"
 
 /* AddressSanitizer would take the red zones of the frames that are read for mistakes. */
@@ -18,11 +17,9 @@ int pep_heap_trace_init(void) {
     const size_t size = PEP_HEAP_TRACE_SETS * sizeof(struct pep_heap_trace_set);
     if (sets != NULL)
         return 0;
-    struct pep_heap_trace_set *memory = pep_os_map(size);
+    struct pep_heap_trace_set *memory = pep_reserve_alone(size);
     if (memory == NULL)
         return -ENOMEM;
-    pep_os_madvise(memory, size, MADV_NOHUGEPAGE);
-    pep_os_madvise(memory, size, MADV_DONTDUMP);
     pep_store_release(&sets, memory);
     return 0;
 }

@@ -2,13 +2,13 @@
 #include "sampler/rt/attrs.h"
 
 #include <errno.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 
 #include "sampler/rt/atomics.h"
 #include "sampler/rt/counters.h"
 #include "sampler/rt/os.h"
+#include "sampler/rt/reserve.h"
 
 #define EARLY_MAX 1024u
 #define FILTER_FIRST 2   /* PEP_LIVE_BLOCK means something else to a free */
@@ -172,11 +172,6 @@ static bool is_too_much(uint64_t bytes) {
     return limits[0] != UINT64_MAX && bytes > limits[0] / 16;
 }
 
-static void advise(void *memory, size_t size_bytes) {
-    pep_os_madvise(memory, size_bytes, MADV_NOHUGEPAGE);
-    pep_os_madvise(memory, size_bytes, MADV_DONTDUMP);
-}
-
 int pep_live_map_init(uint64_t bound_bytes) {
     if (pep_live_map_exists())
         return 0;
@@ -185,27 +180,19 @@ int pep_live_map_init(uint64_t bound_bytes) {
     size_t chunks_bytes = count << PEP_LIVE_CHUNK_LOG2;
     if (is_too_much(DIRECTORY_BYTES + chunks_bytes))
         return -ENOMEM;
-    uintptr_t *directory = pep_os_map(DIRECTORY_BYTES);
+    char *directory = pep_reserve_alone(DIRECTORY_BYTES + chunks_bytes);
     if (directory == NULL)
         return -ENOMEM;
-    char *chunks = count > 0 ? pep_os_map(chunks_bytes) : NULL;
-    if (chunks == NULL && count > 0) {
-        pep_os_unmap(directory, DIRECTORY_BYTES);
-        return -ENOMEM;
-    }
+    const uintptr_t chunks = (uintptr_t)directory + DIRECTORY_BYTES;
     /* So far up that no entry is 0 by chance. */
-    if (count > 0 && (uintptr_t)chunks >> (PEP_LIVE_ADDRESS_LOG2 - 4) == 0) {
-        pep_os_unmap(chunks, chunks_bytes);
-        pep_os_unmap(directory, DIRECTORY_BYTES);
+    if (count > 0 && chunks >> (PEP_LIVE_ADDRESS_LOG2 - 4) == 0) {
+        pep_os_unmap(directory, DIRECTORY_BYTES + chunks_bytes);
         return -ENOMEM;
     }
-    advise(directory, DIRECTORY_BYTES);
-    if (count > 0)
-        advise(chunks, chunks_bytes);
-    first_chunk = (uintptr_t)chunks;
+    first_chunk = chunks;
     chunks_limit = (uint32_t)count;
     /* release: pairs with the acquire in cover() */
-    pep_store_release(&pep_live_directory, directory);
+    pep_store_release(&pep_live_directory, (uintptr_t *)(void *)directory);
     return 0;
 }
 

@@ -8,6 +8,7 @@
 #include "sampler/rt/atomics.h"
 #include "sampler/rt/counters.h"
 #include "sampler/rt/os.h"
+#include "sampler/rt/reserve.h"
 
 #define SPINS 512u     /* looks at a lock that is taken, before the first sleep */
 #define PATIENCE 768u  /* looks in all: some 25 ms, enough for a holder that lost its processor */
@@ -71,13 +72,11 @@ PEP_HOOK_SAFE static void drop_lock(void) {
 PEP_HOOK_SAFE static bool has_table(void) {
     if (pep_likely(table != NULL))
         return true;
-    struct table *made = pep_os_map(sizeof *made);
+    struct table *made = pep_reserve_alone(sizeof *made);
     if (made == NULL) {
         PEP_COUNT(mmap_full, 1);
         return false;
     }
-    pep_os_madvise(made, sizeof *made, MADV_NOHUGEPAGE);
-    pep_os_madvise(made, sizeof *made, MADV_DONTDUMP);
     made->mapping_limit = made->text_bytes = made->label_count = 1;
     /* release: pairs with the acquire in pep_mmap_is_used */
     pep_store_release(&table, made);

@@ -3,13 +3,13 @@
 #include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 
 #include "sampler/rt/atomics.h"
 #include "sampler/rt/counters.h"
 #include "sampler/rt/os.h"
+#include "sampler/rt/reserve.h"
 #include "sampler/unwind.h"
 
 /* An index is looked through from a place in its first part, a few pages that a short program does
@@ -59,12 +59,9 @@ int pep_stack_table_init(void) {
         return 0;
     arena_words = words_wanted();
     size_t size = sizeof *table + arena_words * sizeof table->arena[0];
-    void *memory = pep_os_map(size);
-    if (memory == NULL)
+    table = pep_reserve_alone(size);
+    if (table == NULL)
         return -ENOMEM;
-    pep_os_madvise(memory, size, MADV_NOHUGEPAGE);
-    pep_os_madvise(memory, size, MADV_DONTDUMP);
-    table = memory;
     static const uintptr_t full = PEP_PC_TABLE_FULL;
     pep_stack_id id = pep_stack_table_add(&full, 1);
     PEP_CHECK(id == TABLE_FULL_ID);

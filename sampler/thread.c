@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <stddef.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -14,6 +13,7 @@
 #include "sampler/rt/counters.h"
 #include "sampler/rt/files.h"
 #include "sampler/rt/os.h"
+#include "sampler/rt/reserve.h"
 
 #define TIDS_MAX 4194304            /* PID_MAX_LIMIT of the kernel, 64 bits */
 #define MAIN_STACK_MAX (64ul << 20) /* the kernel keeps 128 MiB below the stack free of mmap */
@@ -143,6 +143,20 @@ PEP_HOOK_SAFE static struct pep_thread *take(int tid, bool *was_there) {
     return thread;
 }
 
+/* The same for who sets up the tables. What is only written costs one page fault a page, what is
+ * read first two. */
+static struct pep_thread *take_first(int tid) {
+    struct pep_thread *thread = &tables->threads[0];
+    pep_store_relaxed(&thread->perf_fd, -1);
+    pep_store_relaxed(&thread->timer_id, -1);
+    thread->armed_serial = 1;
+    pep_store_relaxed(&thread->tid, tid);
+    pep_store_relaxed(&tables->taken[0], 1);
+    pep_store_relaxed(&tables->by_tid[tid], 1);
+    pep_store_release(&limit, 1);
+    return thread;
+}
+
 PEP_HOOK_SAFE static void give_back(struct pep_thread *thread) {
     int tid = thread->tid;
     pep_store_release(&thread->tid, 0);
@@ -163,16 +177,13 @@ static struct pep_stack_range main_stack(void) {
 int pep_threads_init(void) {
     if (tables != NULL)
         return 0;
-    void *memory = pep_os_map(sizeof *tables);
-    if (memory == NULL)
-        return -ENOMEM;
-    pep_os_madvise(memory, sizeof *tables, MADV_NOHUGEPAGE);
-    pep_os_madvise(memory, sizeof *tables, MADV_DONTDUMP);
-    tables = memory;
-    bool was_there;
-    self = take(pep_os_gettid(), &was_there);
-    if (self == NULL)
+    int tid = pep_os_gettid();
+    if (tid >= TIDS_MAX)
         return -EAGAIN;
+    tables = pep_reserve(sizeof *tables);
+    if (tables == NULL)
+        return -ENOMEM;
+    self = take_first(tid);
     if (pep_os_getpid() == self->tid)
         self->stack = main_stack();
     self->is_registered = true;

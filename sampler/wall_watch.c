@@ -2,13 +2,13 @@
 
 #include <errno.h>
 #include <stdbool.h>
-#include <sys/mman.h>
 #include <time.h>
 
 #include "sampler/ask.h"
 #include "sampler/cpu.h"
 #include "sampler/rt/atomics.h"
 #include "sampler/rt/os.h"
+#include "sampler/rt/reserve.h"
 #include "sampler/thread.h"
 
 /* Of the process's CPU time beyond ours, what may be noise of reading two clocks. A thread that
@@ -67,13 +67,8 @@ int pep_watches_init(struct pep_cells *set) {
     if (watches != NULL)
         return 0;
     size_t bytes = PEP_THREADS_MAX * sizeof *watches;
-    struct watch *memory = pep_os_map(bytes);
-    if (memory == NULL)
-        return -ENOMEM;
-    pep_os_madvise(memory, bytes, MADV_NOHUGEPAGE);
-    pep_os_madvise(memory, bytes, MADV_DONTDUMP);
-    watches = memory;
-    return 0;
+    watches = pep_reserve_alone(bytes);
+    return watches != NULL ? 0 : -ENOMEM;
 }
 
 /* -- charging ------------------------------------------------------------------------------- */
