@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <sys/signalfd.h>
+#include <sys/syscall.h>
 
 #include "preload/hook_signal.h"
 #include "preload/real.h"
@@ -64,13 +65,17 @@ PEP_SIGNAL_SAFE void pep_hook_signal_unmask(bool was_unmasked) {
 typedef int change_mask(int how, const sigset_t *set, sigset_t *old);
 
 /* A child of vfork(2), whose memory is its parent's, or of clone(2): its pid, once its mask in the
- * kernel is what the host wants. */
-static int apart;
+ * kernel is what the host wants. Other threads may have such children at the same time. */
+static PEP_TLS int apart;
 
 PEP_SIGNAL_SAFE static void stand_apart(void) {
     uint64_t bit = pep_hook_signal_our_bit();
-    int pid = pep_os_getpid();
-    if (pep_swap_acq_rel(&apart, pid) != pid && pep_cpu_host_blocks())
+    int pid = pep_os_getpid(), known = pep_load_relaxed(&apart);
+    /* The child of one that stands apart began with its mask. */
+    if (known == pid || (known != 0 && known == (int)pep_os_call6(SYS_getppid, 0, 0, 0, 0, 0, 0)))
+        return;
+    pep_store_relaxed(&apart, pid);
+    if (pep_cpu_host_blocks())
         (void)pep_os_sigprocmask(SIG_BLOCK, &bit, NULL);
 }
 

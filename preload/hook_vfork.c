@@ -4,9 +4,12 @@
  * Model:   a child of vfork(2) has its parent's thread-local memory, and what tells it from its
  *          parent is its pid alone: a system call, in hooks that a program may call all the while.
  *          So it is noted on the thread that it has called vfork, and for good that the program
- *          has called clone(2) for a process; who finds neither need not ask. The hooks jump and
- *          leave nothing on the stack: the child of vfork returns first, on its parent's. One that
- *          is made by an instruction of the program's own is not noted, and not looked for.
+ *          has called clone(2) for a process; who finds neither need not ask. The parent forgets
+ *          only after a few answers: a handler, or a vfork of another library's behind ours, may
+ *          change masks on the way into the kernel. The hooks jump and leave nothing on the stack:
+ *          the child of vfork returns first, on its parent's. One that is made by an instruction
+ *          of the program's own, or by a function that was looked up in libc alone, is not noted,
+ *          and not looked for.
  * Writers: any host thread, also in the host's handlers.  [signal]
  * Readers: the hooks of masks.  [signal]
  * Memory:  static; one thread-local byte.
@@ -20,7 +23,9 @@
 #include "sampler/rt/atomics.h"
 #include "sampler/rt/attrs.h"
 
-/* Hidden, not static: what is used in assembler alone would be left out. */
+/* Hidden, not static: what is used in assembler alone would be left out. The first is how often
+ * the parent will ask before it forgets: 8 in the hook, too. */
+#define PARENT_ASKS 8
 PEP_HIDDEN PEP_TLS unsigned char pep_hook_vfork_called;
 PEP_HIDDEN unsigned char pep_hook_vfork_is_cloned;
 
@@ -29,12 +34,13 @@ PEP_SIGNAL_SAFE bool pep_hook_vfork_may_be_child(void) {
 }
 
 PEP_SIGNAL_SAFE void pep_hook_vfork_is_parent(void) {
-    pep_hook_vfork_called = 0;
+    if (pep_hook_vfork_called > 0)
+        pep_hook_vfork_called--;
 }
 
 PEP_SIGNAL_SAFE void pep_hook_vfork_note(bool is_vfork) {
     if (is_vfork)
-        pep_hook_vfork_called = 1;
+        pep_hook_vfork_called = PARENT_ASKS;
     else
         pep_store_relaxed(&pep_hook_vfork_is_cloned, 1);
 }
@@ -62,26 +68,14 @@ PEP_HIDDEN void pep_hook_vfork_resolve(void) {
     errno = saved_errno;
 }
 
-/* All six registers that arguments travel in are kept (System V ABI for x86-64, 3.2.3). */
+/* All registers that arguments travel in are kept (System V ABI for x86-64, 3.2.3), and the stack
+ * can be walked at every instruction. */
+#define PUSH(name) "push %" name "\n\t.cfi_adjust_cfa_offset 8\n\t"
+#define POP(name) "pop %" name "\n\t.cfi_adjust_cfa_offset -8\n\t"
 #define RESOLVE_AND_GO_ON(next) \
-    __asm__("push %rdi\n\t" \
-            "push %rsi\n\t" \
-            "push %rdx\n\t" \
-            "push %rcx\n\t" \
-            "push %r8\n\t" \
-            "push %r9\n\t" \
-            "sub $8, %rsp\n\t" \
-            ".cfi_adjust_cfa_offset 56\n\t" \
-            "call pep_hook_vfork_resolve\n\t" \
-            "add $8, %rsp\n\t" \
-            "pop %r9\n\t" \
-            "pop %r8\n\t" \
-            "pop %rcx\n\t" \
-            "pop %rdx\n\t" \
-            "pop %rsi\n\t" \
-            "pop %rdi\n\t" \
-            ".cfi_adjust_cfa_offset -56\n\t" \
-            "jmp *" #next "(%rip)")
+    __asm__(PUSH("rdi") PUSH("rsi") PUSH("rdx") PUSH("rcx") PUSH("r8") PUSH("r9") \
+                PUSH("rax") "call pep_hook_vfork_resolve\n\t" POP("rax") POP("r9") POP("r8") \
+                    POP("rcx") POP("rdx") POP("rsi") POP("rdi") "jmp *" #next "(%rip)")
 
 __attribute__((naked)) PEP_HIDDEN void pep_hook_vfork_first(void) {
     RESOLVE_AND_GO_ON(pep_hook_vfork_next);
@@ -97,7 +91,7 @@ PEP_EXPORT void pep_hook_clone(void) __asm__("clone");
 
 PEP_EXPORT __attribute__((naked)) void pep_hook_vfork(void) {
     __asm__("mov pep_hook_vfork_called@gottpoff(%rip), %rax\n\t"
-            "movb $1, %fs:(%rax)\n\t"
+            "movb $8, %fs:(%rax)\n\t"
             "jmp *pep_hook_vfork_next(%rip)");
 }
 
@@ -109,3 +103,7 @@ PEP_EXPORT __attribute__((naked)) void pep_hook_clone(void) {
             "1:\n\t"
             "jmp *pep_hook_vfork_next_clone(%rip)");
 }
+
+/* libc shows both by these names too. */
+PEP_EXPORT __attribute__((alias("vfork"))) void pep_hook_vfork_too(void) __asm__("__vfork");
+PEP_EXPORT __attribute__((alias("clone"))) void pep_hook_clone_too(void) __asm__("__clone");

@@ -47,7 +47,8 @@ for mode in queue pending signalfd pingpong open order unblock calls default exe
 done
 
 # Children that are not fork's change theirs; the parent's stay.
-for makers in vfork clone copy fork_call clone_call "vfork vfork fork_call vfork clone vfork"; do
+for makers in vfork clone __vfork __clone copy fork_call clone_call nested threads \
+    "vfork vfork fork_call vfork clone vfork"; do
     # shellcheck disable=SC2086 # a list
     "$PROGS/signals_apart" $makers >"$TMP/bare.txt" 2>&1
     # shellcheck disable=SC2086
@@ -55,5 +56,35 @@ for makers in vfork clone copy fork_call clone_call "vfork vfork fork_call vfork
         >"$TMP/preloaded.txt" 2>&1
     is "children by $makers: status" $? 0
     check "children by $makers: the same" diff "$TMP/bare.txt" "$TMP/preloaded.txt"
+done
+
+# Another library has a vfork of its own behind ours, or before, and changes masks in it.
+cat >"$TMP/masks.c" <<'C'
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <signal.h>
+#include <unistd.h>
+static pid_t (*next)(void);
+__attribute__((constructor)) static void find(void) { *(void **)&next = dlsym(RTLD_NEXT, "vfork"); }
+__attribute__((noinline)) static void block_for_a_moment(void) {
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+}
+/* The second is a jump: a frame would be the child's to spoil. */
+pid_t vfork(void) {
+    block_for_a_moment();
+    return next();
+}
+C
+gcc -O2 -w -shared -fPIC -o "$TMP/masks.so" "$TMP/masks.c"
+for libraries in "$SO:$TMP/masks.so" "$TMP/masks.so:$SO"; do
+    env "LD_PRELOAD=$TMP/masks.so" "$PROGS/signals_apart" vfork nested vfork >"$TMP/bare.txt" 2>&1
+    env "LD_PRELOAD=$libraries" PROFEP_LISTEN=127.0.0.1:0 PROFEP_RUNDIR="$RUNDIR" \
+        "$PROGS/signals_apart" vfork nested vfork >"$TMP/preloaded.txt" 2>&1
+    is "two libraries' vfork, ${libraries##*/} behind: status" $? 0
+    check "two libraries' vfork, ${libraries##*/} behind: the same" \
+        diff "$TMP/bare.txt" "$TMP/preloaded.txt"
 done
 done_testing
