@@ -51,6 +51,7 @@ static int process_pid;    /* whose state this is; a child of vfork has another 
 static bool is_descendant; /* started below a preloaded process, or forked from one */
 static bool is_agent_running;
 static bool is_recorded; /* a recording was begun in this process, and may have ended */
+static bool is_finished; /* the destructor has run: what is stopped now stays so */
 static bool is_heir;     /* what is forked next takes the program over: daemon(3) */
 
 static PEP_TLS bool is_starting_own;
@@ -127,7 +128,7 @@ static void watch_peek(void) {
 
 /* The listener and, where asked for, the recorder. Idempotent and quiet. */
 static void start_agent(void) {
-    if (is_agent_running)
+    if (is_agent_running || is_finished)
         return;
     is_agent_running = true;
     is_starting_own = true;
@@ -191,7 +192,7 @@ static void stop_and_wait(void) {
 
 bool pep_init_agent_steps_out(void) {
     if (!pep_init_is_awake() || !pep_init_is_this_process() || pep_thread_is_own() ||
-        host_threads() > 1 || !is_agent_running)
+        host_threads() > 1 || !(is_agent_running || is_finished))
         return false;
     int saved_errno = errno;
     stop_and_wait();
@@ -260,7 +261,7 @@ void pep_init_after_fork_child(void) {
         return;
     pep_store_relaxed(&process_pid, pep_os_getpid());
     is_descendant = is_descendant || !is_heir;
-    is_agent_running = is_recorded = false;
+    is_agent_running = is_recorded = is_finished = false;
     pep_malloc_after_fork();
     pep_modules_after_fork();
     pep_cpu_after_fork_child();
@@ -422,4 +423,5 @@ __attribute__((destructor)) static void finish(void) {
     pep_record_finish();
     pep_server_lines_recall();
     stop_agent(pep_server_leave);
+    is_finished = true;
 }

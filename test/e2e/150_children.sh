@@ -143,4 +143,37 @@ C
 gcc -shared -fPIC -o "$TMP/early.so" "$TMP/early.c"
 is "children of an earlier constructor" "$(LD_PRELOAD="$SO:$TMP/early.so" \
     PROFEP_LISTEN=127.0.0.1:0 PROFEP_RUNDIR="$RUNDIR" "$PROGS/family" run vfork 2>&1)" "early 3 5"
+# Another library's destructor is called after ours, and is as alone as it would be bare.
+cat >"$TMP/late.c" <<'C'
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+__attribute__((destructor)) static void end(void) {
+    const int is_forked = getenv("FORKED") != NULL;
+    pid_t pid = is_forked ? fork() : 0;
+    if (pid == 0) {
+        int space = open("/proc/1/ns/mnt", O_RDONLY | O_CLOEXEC), moved = setns(space, CLONE_NEWNS);
+        int made = unshare(CLONE_NEWUSER);
+        printf("late %d %d %s\n", moved, made, made ? strerror(errno) : "");
+        fflush(stdout);
+    }
+    if (pid == 0 && is_forked)
+        _exit(0);
+    wait(NULL);
+}
+C
+gcc -shared -fPIC -o "$TMP/liblate.so" "$TMP/late.c"
+echo 'int main(void) { return 3; }' >"$TMP/late_main.c"
+gcc -o "$TMP/late" "$TMP/late_main.c" -Wl,--no-as-needed "$TMP/liblate.so"
+for setting in NONE=1 FORKED=1 PROFEP_MARK=1 PROFEP_HEAP=all; do
+    bare=$(env "$setting" "$TMP/late" 2>&1)
+    is "a later destructor, $setting" "$(env "$setting" LD_PRELOAD="$SO" \
+        PROFEP_LISTEN=127.0.0.1:0 PROFEP_RUNDIR="$RUNDIR" "$TMP/late" 2>&1)" "$bare"
+done
 done_testing
