@@ -84,11 +84,15 @@ static long parse_number(const char *text, const char **end) {
 }
 
 static bool set_number(const struct setting *setting, const char *value) {
-    const char *end;
-    long low = parse_number(setting->accepted, &end);
+    static const char or_none[] = "0 or ";
+    const char *end, *range = setting->accepted;
+    bool is_none_accepted = strncmp(range, or_none, sizeof(or_none) - 1) == 0;
+    range += is_none_accepted ? sizeof(or_none) - 1 : 0;
+    long low = parse_number(range, &end);
     long high = parse_number(end + 2, &end);
     long number = parse_number(value, &end);
-    if (number < low || number > high || *end != '\0')
+    bool is_accepted = (number >= low && number <= high) || (number == 0 && is_none_accepted);
+    if (!is_accepted || *end != '\0')
         return false;
     if (setting->bytes == sizeof(uint64_t))
         *(uint64_t *)slot_of(setting) = (uint64_t)number;

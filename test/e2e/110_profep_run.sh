@@ -91,6 +91,10 @@ refused "no number" 125 '1\.\.10000' "$RUN" --hz=fast true
 refused "no seconds" 125 '0\.1\.\.3600' "$RUN" --peek-duration 1s true
 refused "too many seconds" 125 '0\.1\.\.3600' "$RUN" --peek-duration 3600.1 true
 refused "too few seconds" 125 '0\.1\.\.3600' "$RUN" --peek-duration 0 true
+for signal in 12 34 65 USR1; do
+    refused "sampling signal $signal" 125 '0 or 35\.\.64' "$RUN" --signal "$signal" true
+done
+is "no sampling signal in particular" "$("$RUN" -q --signal 0 printenv PROFEP_SIGNAL)" 0
 for signal in KILL SIGSEGV 9 11 33 65 USR; do
     refused "signal $signal" 125 'name or number' "$RUN" --peek-signal "$signal" true
 done

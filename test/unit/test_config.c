@@ -117,6 +117,22 @@ static void test_empty_is_not_set(void **state) {
     assert_string_equal(logged(), "");
 }
 
+/* Of a standard one only one waits at a time: ours and the program's own would be one. */
+static void test_signals(void **state) {
+    (void)state;
+    static const char *const wrong[] = {"PROFEP_SIGNAL=12", "PROFEP_SIGNAL=34", "PROFEP_SIGNAL=0x"};
+    load("PROFEP_SIGNAL=35", NULL);
+    assert_int_equal(pep_config.signal, 35);
+    load("PROFEP_SIGNAL=0", NULL);
+    assert_int_equal(pep_config.signal, 0);
+    assert_string_equal(logged(), "");
+    for (size_t i = 0; i < PEP_COUNT_OF(wrong); i++) {
+        load(wrong[i], NULL);
+        assert_int_equal(pep_config.signal, 0);
+        assert_non_null(strstr(logged(), " is not accepted (0 or 35..64); using 0\n"));
+    }
+}
+
 static void test_wrong_values(void **state) {
     static const struct {
         const char *entry, *complaint;
@@ -131,7 +147,7 @@ static void test_wrong_values(void **state) {
          "PROFEP_LOCK_RATE=1000000000001 is not accepted (0..1000000000000); using 10000\n"},
         {"PROFEP_LOCK_RATE=99999999999999999999",
          "PROFEP_LOCK_RATE=99999999999999999999 is not accepted (0..1000000000000); using 10000\n"},
-        {"PROFEP_SIGNAL=65", "PROFEP_SIGNAL=65 is not accepted (0..64); using 0\n"},
+        {"PROFEP_SIGNAL=65", "PROFEP_SIGNAL=65 is not accepted (0 or 35..64); using 0\n"},
         {"PROFEP_CPU_ENGINE=Auto",
          "PROFEP_CPU_ENGINE=Auto is not accepted (auto|perf|timer); using auto\n"},
         {"PROFEP_CPU_ENGINE=aut",
@@ -366,19 +382,13 @@ static void test_leave(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults),
-        cmocka_unit_test(test_peek),
-        cmocka_unit_test(test_values),
-        cmocka_unit_test(test_empty_is_not_set),
-        cmocka_unit_test(test_wrong_values),
-        cmocka_unit_test(test_text_too_long),
-        cmocka_unit_test(test_texts_are_copies),
-        cmocka_unit_test(test_describe),
-        cmocka_unit_test(test_views),
-        cmocka_unit_test(test_changes),
-        cmocka_unit_test(test_changes_refused),
-        cmocka_unit_test(test_mark),
-        cmocka_unit_test(test_leave),
+        cmocka_unit_test(test_defaults),      cmocka_unit_test(test_peek),
+        cmocka_unit_test(test_values),        cmocka_unit_test(test_empty_is_not_set),
+        cmocka_unit_test(test_signals),       cmocka_unit_test(test_wrong_values),
+        cmocka_unit_test(test_text_too_long), cmocka_unit_test(test_texts_are_copies),
+        cmocka_unit_test(test_describe),      cmocka_unit_test(test_views),
+        cmocka_unit_test(test_changes),       cmocka_unit_test(test_changes_refused),
+        cmocka_unit_test(test_mark),          cmocka_unit_test(test_leave),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
