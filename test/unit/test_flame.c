@@ -365,7 +365,11 @@ static void the_first_error_of_the_writer_stays(void **state) {
         struct pep_arena arena;
         pep_arena_init(&arena, 0);
         struct pep_writer writer = {.write = refuse};
-        struct pep_encode_job job = {&profile, &symbolizer, &writer, &arena, "t"};
+        struct pep_encode_job job = {.profile = &profile,
+                                     .symbolizer = &symbolizer,
+                                     .writer = &writer,
+                                     .arena = &arena,
+                                     .title = "t"};
         encoders[i](&job);
         assert_int_equal(writer.error, -EPIPE);
         pep_arena_drop(&arena);
