@@ -15,6 +15,7 @@
 struct pep_arena lines_arena;
 char lines_folder[64];
 uint64_t lines_addresses[LINES_ADDRESSES_MAX];
+int lines_clones, lines_clone_error, lines_child_is;
 
 void lines_run(const char *format, ...) {
     char command[2048];
@@ -93,17 +94,22 @@ uint32_t lines_list_addresses(const char *path) {
     return count;
 }
 
-void lines_begin(void) {
+int lines_begin(void **state) {
+    (void)state;
+    lines_clones = lines_clone_error = lines_child_is = 0;
     pep_arena_init(&lines_arena, 0);
     strcpy(lines_folder, "/tmp/pep_test_lines.XXXXXX");
     assert_non_null(mkdtemp(lines_folder));
     write_sources();
     lines_run("gcc -O2 -g -Wl,--build-id -o %s/mix %s/mix.c", lines_folder, lines_folder);
+    return 0;
 }
 
-void lines_end(void) {
+int lines_end(void **state) {
+    (void)state;
     lines_run("rm -r %s", lines_folder);
     pep_arena_drop(&lines_arena);
+    return 0;
 }
 
 struct pep_lines_file lines_read_all(const struct pep_mapping *mapping, uint32_t count) {

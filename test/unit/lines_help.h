@@ -22,9 +22,12 @@ extern struct pep_arena lines_arena;
 extern char lines_folder[64];
 extern uint64_t lines_addresses[LINES_ADDRESSES_MAX];
 
-/* Makes the folder with "mix" and its sources; and takes all away. */
-void lines_begin(void);
-void lines_end(void);
+/* For the wraps of pep_os_clone_child and pep_lines_child; lines_begin sets all to 0. */
+extern int lines_clones, lines_clone_error, lines_child_is;
+
+/* Around each test: makes the folder with "mix" and its sources; and takes all away. */
+int lines_begin(void **state);
+int lines_end(void **state);
 /* A command of the shell, which must succeed. */
 void lines_run(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* The path of a file in the folder. */

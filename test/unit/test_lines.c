@@ -28,12 +28,11 @@ int __wrap_pep_os_clone_child(void);
 void __real_pep_lines_child(const struct pep_lines_task *task) __attribute__((noreturn));
 void __wrap_pep_lines_child(const struct pep_lines_task *task) __attribute__((noreturn));
 
-static int clones;
-static enum { HONEST, DIES_OF_THE_FIRST, WRITES_JUNK, SLEEPS } child_is;
+enum { HONEST, DIES_OF_THE_FIRST, WRITES_JUNK, SLEEPS }; /* what lines_child_is says */
 static unsigned junk_seed;
 
 int __wrap_pep_os_clone_child(void) {
-    clones++;
+    lines_clones++;
     return __real_pep_os_clone_child();
 }
 
@@ -49,29 +48,15 @@ static void write_junk(const struct pep_lines_task *task) {
 }
 
 void __wrap_pep_lines_child(const struct pep_lines_task *task) {
-    if (child_is == DIES_OF_THE_FIRST && task->first == 0)
+    if (lines_child_is == DIES_OF_THE_FIRST && task->first == 0)
         __builtin_trap();
-    if (child_is == WRITES_JUNK) {
+    if (lines_child_is == WRITES_JUNK) {
         write_junk(task);
         __builtin_trap();
     }
-    while (child_is == SLEEPS)
+    while (lines_child_is == SLEEPS)
         pause();
     __real_pep_lines_child(task);
-}
-
-static int begin(void **state) {
-    (void)state;
-    lines_begin();
-    clones = 0;
-    child_is = HONEST;
-    return 0;
-}
-
-static int end(void **state) {
-    (void)state;
-    lines_end();
-    return 0;
 }
 
 /* "innermost mix.h:3 < middle mix.c:4 < outermost mix.c:8" */
@@ -222,7 +207,7 @@ static void what_the_child_writes_is_not_believed(void **state) {
     struct pep_mapping mapping = lines_mapping_of(lines_at("mix"));
     uint32_t count = lines_list_addresses(lines_at("mix"));
     uint64_t damaged = PEP_COUNTED(lines_damaged), records = 0;
-    child_is = WRITES_JUNK;
+    lines_child_is = WRITES_JUNK;
     for (junk_seed = 1; junk_seed <= 300; junk_seed++) {
         struct pep_lines_file file = lines_read_all(&mapping, count);
         for (uint32_t i = 0; i < count; i++)
@@ -244,14 +229,14 @@ static void the_files_after_a_deadly_one_are_read(void **state) {
         {.mapping = &mapping, .addresses = lines_addresses, .count = 3},
         {.mapping = &mapping, .addresses = lines_addresses + 3, .count = 4},
     };
-    child_is = DIES_OF_THE_FIRST;
+    lines_child_is = DIES_OF_THE_FIRST;
     uint64_t deadline = pep_os_clock_ns(CLOCK_MONOTONIC) + 20 * LINES_SECOND_NS;
     assert_int_equal(pep_lines_read(&lines_arena, files, 2, deadline), 0);
     assert_int_equal(files[0].end, PEP_LINES_DAMAGED);
     assert_int_equal(files[1].end, PEP_LINES_READ);
     assert_null(files[0].answers[2]);
     assert_true(files[1].answers[0]->count > 0);
-    assert_int_equal(clones, 2);
+    assert_int_equal(lines_clones, 2);
 }
 
 static void a_late_child_is_ended(void **state) {
@@ -259,7 +244,7 @@ static void a_late_child_is_ended(void **state) {
     struct pep_mapping mapping = lines_mapping_of(lines_at("mix"));
     struct pep_lines_file file = {.mapping = &mapping, .addresses = lines_addresses, .count = 3};
     uint64_t late = PEP_COUNTED(lines_late);
-    child_is = SLEEPS;
+    lines_child_is = SLEEPS;
     uint64_t deadline = pep_os_clock_ns(CLOCK_MONOTONIC) + LINES_SECOND_NS / 20;
     assert_int_equal(pep_lines_read(&lines_arena, &file, 1, deadline), -ETIME);
     assert_int_equal(file.end, PEP_LINES_LATE);
@@ -327,7 +312,7 @@ static void the_host_sees_no_child(void **state) {
     assert_int_equal(told, 0);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, lines_begin, lines_end)
 
 int main(void) {
     const struct CMUnitTest tests[] = {

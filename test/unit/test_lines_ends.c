@@ -31,12 +31,11 @@ int __wrap_pep_os_clone_child(void);
 void __real_pep_lines_child(const struct pep_lines_task *task) __attribute__((noreturn));
 void __wrap_pep_lines_child(const struct pep_lines_task *task) __attribute__((noreturn));
 
-static int clone_error, clones;
-static enum { HONEST, CRASHES, IS_KILLED, IS_OUT_OF_TIME, IS_FILTERED } child_is;
+enum { HONEST, CRASHES, IS_KILLED, IS_OUT_OF_TIME, IS_FILTERED }; /* what lines_child_is says */
 
 int __wrap_pep_os_clone_child(void) {
-    clones++;
-    return clone_error != 0 ? clone_error : __real_pep_os_clone_child();
+    lines_clones++;
+    return lines_clone_error != 0 ? lines_clone_error : __real_pep_os_clone_child();
 }
 
 void __wrap_pep_lines_child(const struct pep_lines_task *task) {
@@ -44,28 +43,14 @@ void __wrap_pep_lines_child(const struct pep_lines_task *task) {
         [IS_KILLED] = SIGKILL, [IS_OUT_OF_TIME] = SIGXCPU, [IS_FILTERED] = SIGSYS};
     const struct pep_ksigaction by_default = {.handler = SIG_DFL};
     const uint64_t all = ~UINT64_C(0);
-    if (child_is == HONEST)
+    if (lines_child_is == HONEST)
         __real_pep_lines_child(task);
-    if (child_is == CRASHES)
+    if (lines_child_is == CRASHES)
         __builtin_trap();
-    pep_os_sigaction(signals[child_is], &by_default, NULL);
+    pep_os_sigaction(signals[lines_child_is], &by_default, NULL);
     pep_os_sigprocmask(SIG_UNBLOCK, &all, NULL);
-    pep_os_kill(pep_os_getpid(), signals[child_is]);
+    pep_os_kill(pep_os_getpid(), signals[lines_child_is]);
     _exit(1);
-}
-
-static int begin(void **state) {
-    (void)state;
-    lines_begin();
-    clone_error = clones = 0;
-    child_is = HONEST;
-    return 0;
-}
-
-static int end(void **state) {
-    (void)state;
-    lines_end();
-    return 0;
 }
 
 static enum pep_lines_end read_three(int wanted_error) {
@@ -80,14 +65,14 @@ static enum pep_lines_end read_three(int wanted_error) {
 static void a_child_that_somebody_killed_damns_no_file(void **state) {
     (void)state;
     uint64_t ended = PEP_COUNTED(lines_ended), late = PEP_COUNTED(lines_late);
-    child_is = IS_KILLED;
+    lines_child_is = IS_KILLED;
     assert_int_equal(read_three(-ECHILD), PEP_LINES_ENDED);
     assert_int_equal(PEP_COUNTED(lines_ended), ended + 1);
-    assert_int_equal(clones, 1); /* not at once again */
-    child_is = IS_OUT_OF_TIME;
+    assert_int_equal(lines_clones, 1); /* not at once again */
+    lines_child_is = IS_OUT_OF_TIME;
     assert_int_equal(read_three(-ETIME), PEP_LINES_LATE);
     assert_int_equal(PEP_COUNTED(lines_late), late + 1);
-    child_is = HONEST;
+    lines_child_is = HONEST;
     assert_int_equal(read_three(0), PEP_LINES_READ);
 }
 
@@ -153,7 +138,7 @@ static void turned_off_no_child_is_made(void **state) {
     (void)state;
     pep_lines_permit_init(false);
     assert_int_equal(read_three(-ENOTSUP), PEP_LINES_UNREAD);
-    assert_int_equal(clones, 0);
+    assert_int_equal(lines_clones, 0);
     pep_lines_permit_init(true);
 }
 
@@ -162,10 +147,10 @@ static void a_child_that_a_filter_killed_is_the_last(void **state) {
     (void)state;
     int status, pid = fork();
     if (pid == 0) {
-        child_is = IS_FILTERED;
+        lines_child_is = IS_FILTERED;
         bool is_told = read_three(-EPERM) == PEP_LINES_UNREAD;
-        child_is = HONEST;
-        _exit(is_told && read_three(-EPERM) == PEP_LINES_UNREAD && clones == 1 ? 0 : 1);
+        lines_child_is = HONEST;
+        _exit(is_told && read_three(-EPERM) == PEP_LINES_UNREAD && lines_clones == 1 ? 0 : 1);
     }
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_int_equal(status, 0);
@@ -226,9 +211,9 @@ static void lines_are_kept_for_the_next_request(void **state) {
     make_subject(&subject, count);
     uint32_t inlined = count_inlined(&subject, count);
     assert_true(inlined > 50);
-    assert_int_equal(clones, 1);
+    assert_int_equal(lines_clones, 1);
     assert_int_equal(count_inlined(&subject, count), inlined);
-    assert_int_equal(clones, 1);
+    assert_int_equal(lines_clones, 1);
     assert_int_equal(subject.profile.comment_count, 0);
 }
 
@@ -238,12 +223,12 @@ static void without_a_child_there_are_names(void **state) {
     uint32_t count = lines_list_addresses(lines_at("mix"));
     uint64_t refused = PEP_COUNTED(lines_refused);
     make_subject(&subject, count);
-    clone_error = -EAGAIN;
+    lines_clone_error = -EAGAIN;
     assert_int_equal(count_inlined(&subject, count), 0);
     assert_int_equal(PEP_COUNTED(lines_refused), refused + 1);
     assert_int_equal(subject.profile.comment_count, 1);
     assert_non_null(strstr(subject.profile.comments[0], "no process to read them"));
-    clone_error = 0;
+    lines_clone_error = 0;
     make_subject(&subject, count);
     assert_true(count_inlined(&subject, count) > 50);
     assert_int_equal(subject.profile.comment_count, 0);
@@ -253,11 +238,11 @@ static void a_deadly_file_is_tried_once(void **state) {
     (void)state;
     static struct subject subject;
     uint32_t count = lines_list_addresses(lines_at("mix"));
-    child_is = CRASHES;
+    lines_child_is = CRASHES;
     for (int i = 0; i < 2; i++) {
         make_subject(&subject, count);
         assert_int_equal(count_inlined(&subject, count), 0);
-        assert_int_equal(clones, 1);
+        assert_int_equal(lines_clones, 1);
         assert_int_equal(subject.profile.comment_count, 1);
         assert_non_null(strstr(subject.profile.comments[0], "mix are missing: its debug"));
     }
@@ -267,17 +252,17 @@ static void a_file_whose_reader_was_killed_is_tried_later(void **state) {
     (void)state;
     static struct subject subject;
     uint32_t count = lines_list_addresses(lines_at("mix"));
-    child_is = IS_KILLED;
+    lines_child_is = IS_KILLED;
     for (int i = 0; i < 2; i++) { /* the second time it is left alone for a while */
         make_subject(&subject, count);
         assert_int_equal(count_inlined(&subject, count), 0);
-        assert_int_equal(clones, 1);
+        assert_int_equal(lines_clones, 1);
         assert_int_equal(subject.profile.comment_count, 1);
         assert_non_null(strstr(subject.profile.comments[0], "it is tried again later"));
     }
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, lines_begin, lines_end)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
