@@ -57,6 +57,7 @@ static struct {
     int pid;   /* of the process that started it: a forked child without our handler is not it */
     int phase; /* of the thread's life, below */
     int is_stopping; /* a futex word */
+    int is_opening;  /* a futex word: the listener and what tells of it */
     int is_started, is_up;
     int is_ended; /* a futex word: the thread's last */
 } server = {.listener = {.number = -1}, .spare = {.number = -1}};
@@ -97,16 +98,24 @@ static void write_runfile(void) {
         pep_log("no run file: %s", strerrordesc_np(-error));
 }
 
+/* What we are found by. Who stops us may come too early for it, and is not too late twice. */
+static void withdraw(void) {
+    pep_runfile_remove(&server.runfile);
+    pep_listen_unlink(&server.where, &server.listener);
+}
+
+/* The fence pairs with that in tell_to_stop: it sees is_up, or we that it is there. */
 static void publish(void) {
     write_runfile();
     /* release: pairs with acquire in pep_server_url */
     pep_store_release(&server.is_up, 1);
+    pep_fence_seq_cst();
     if (is_stopping())
-        pep_runfile_remove(&server.runfile);
+        withdraw();
     pep_log("listening on %s", server.url);
 }
 
-static int open_listener(void) {
+static int open_and_publish(void) {
     int error = pep_listen_open(&server.where, &server.listener);
     if (error)
         return error;
@@ -133,12 +142,23 @@ static int open_listener(void) {
     return 0;
 }
 
+/* An exit that does not wait for the thread waits for this: it leaves files. */
+static int open_listener(void) {
+    pep_store_release(&server.is_opening, 1);
+    pep_fence_seq_cst(); /* pairs with that in tell_to_stop */
+    int error = is_stopping() ? -ECANCELED : open_and_publish();
+    /* release: pairs with acquire in pep_server_unpublish */
+    pep_store_release(&server.is_opening, 0);
+    pep_os_futex_wake(&server.is_opening, INT_MAX);
+    return error;
+}
+
 /* Until there is a listener, or the process ends; less and less often. */
 static void open_until_done(void) {
     int said = 0;
     for (unsigned tries = 0; !is_stopping(); tries++) {
         int error = open_listener();
-        if (!error)
+        if (!error || error == -ECANCELED)
             return;
         if (error != said)
             pep_log("cannot listen on %s: %s", server.options.listen, strerrordesc_np(-error));
@@ -258,6 +278,7 @@ static void listen_until_stopped(void) {
     be_wakeable();
     accept_forever();
     pep_store_release(&server.listening_tid, 0);
+    withdraw();
     if (is_apart) {
         pep_connections_stop(STOP_NS - JOIN_NS);
         pep_fd_drop(&server.listener);
@@ -356,7 +377,7 @@ int pep_server_start(const struct pep_server_options *options) {
     has_environment = true;
     server.is_started = 1;
     server.pid = pep_os_getpid();
-    server.is_ended = server.listening_tid = server.phase = 0;
+    server.is_ended = server.listening_tid = server.phase = server.is_opening = 0;
     int error = pep_spawn(run, NULL, &server.thread);
     if (error)
         server.is_started = 0;
@@ -386,22 +407,32 @@ void pep_server_heap_varies(void) {
     pep_window_heap_vary();
 }
 
+static void tell_to_stop(void) {
+    pep_store_release(&server.is_stopping, 1);
+    pep_fence_seq_cst();
+}
+
 void pep_server_unpublish(void) {
-    if (!pep_load_acquire(&server.is_up) || server.pid != pep_os_getpid())
+    if (server.pid != pep_os_getpid())
         return;
-    pep_runfile_remove(&server.runfile);
-    pep_listen_unlink(&server.where, &server.listener);
+    uint64_t now_ns = pep_os_clock_ns(CLOCK_MONOTONIC), deadline_ns = now_ns + JOIN_NS;
+    if (server.is_started && !settle(LEFT)) {
+        tell_to_stop();
+        for (; pep_load_acquire(&server.is_opening) && now_ns < deadline_ns;
+             now_ns = pep_os_clock_ns(CLOCK_MONOTONIC))
+            pep_os_futex_wait(&server.is_opening, 1, deadline_ns - now_ns);
+    }
+    if (pep_load_acquire(&server.is_up))
+        withdraw();
 }
 
 void pep_server_stop(void) {
     uint64_t deadline_ns = pep_os_clock_ns(CLOCK_MONOTONIC) + STOP_NS;
     if (!server.is_started || server.pid != pep_os_getpid())
         return;
-    pep_store_release(&server.is_stopping, 1);
-    if (pep_load_acquire(&server.is_up)) {
-        pep_runfile_remove(&server.runfile);
-        pep_listen_unlink(&server.where, &server.listener);
-    }
+    tell_to_stop();
+    if (pep_load_acquire(&server.is_up))
+        withdraw();
     wake_thread();
     pep_peek_stop(0);
     pep_connections_stop(STOP_NS - JOIN_NS);

@@ -82,7 +82,8 @@ void pep_server_leave(void);
 /* True when no thread of the server's is left that may be told to stop. */
 bool pep_server_is_stopped(void);
 /* At an exit that runs no destructor, perhaps in a signal handler: the run file and the socket's
- * file are removed, nothing is waited for. */
+ * file are removed, and no thread is waited for, but at most 10 ms for one that is just making
+ * them. It listens no more. */
 void pep_server_unpublish(void);
 /* From the constructor: whether source lines are read, which is done in children, and which filters
  * of system calls are there before the host's own. */
