@@ -14,6 +14,7 @@ BUILD = os.environ.get("BUILD", os.path.join(ROOT, "build"))
 DEPS = os.environ.get("DEPS", os.path.join(BUILD, "deps"))
 LIB = os.path.join(BUILD, "libprofep.so")
 QUICK = bool(os.environ.get("QUICK"))
+TIMES = int(os.environ.get("TIMES", "1"))
 WORK = tempfile.mkdtemp(prefix="profep-bench-")
 RUNDIR = os.path.join(WORK, "run")
 PERF = "perf record -g"
@@ -41,7 +42,7 @@ def middle(values, unit="", digits=2):
 
 
 def rounds(full):
-    return max(2, full // 3) if QUICK else full
+    return max(2, full // 3) if QUICK else full * TIMES
 
 
 def turned(names, turn):

@@ -1,87 +1,34 @@
-"""Rows about servers that are asked for something all the while: with the library, and bare."""
+"""Rows about real servers under load: with the library, and bare."""
 import contextlib
 import os
+import pwd
 import re
 import socket
 import subprocess
 import tempfile
-import threading
 import time
 
-from common import (PERF, WORK, address_of, get, middle, preloaded, rounds, row, running, tell,
-                    turned)
+from common import PERF, WORK, preloaded, rounds, row, running, tell
+from servers import (CLIENT, ON_ITS_OWN, beside_bare, nothing, peers, perf_window, profep_window,
+                     told)
 
-WINDOW_S = 2
-
-
-def cpu_s(pid):
-    """CPU seconds of a process's threads that live."""
-    total = 0
-    for tid in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{tid}/schedstat") as f:
-            total += int(f.read().split()[0])
-    return total / 1e9
+REACH = ">= 99 % of bare"
 
 
-def nothing(pid):
-    del pid
-    return lambda: None
+def tell_both(what, ratios):
+    """With a 100 Hz CPU profile on, and without."""
+    tell(f"{what}, 100 Hz profile on", REACH, told(ratios, "profile"), peers(ratios))
+    tell_heap(what, ratios)
 
 
-def profep_window(pid):
-    thread = threading.Thread(target=get, args=(
-        address_of(pid), f"/debug/pprof/profile?seconds={WINDOW_S}&hz=100"))
-    thread.start()
-    return thread.join
+def tell_heap(what, ratios):
+    tell(f"{what}, heap and locks alone", REACH, told(ratios, "heap"),
+         f"with PROFEP_HEAP=off: {told(ratios, 'off')}" if "off" in ratios else peers(ratios))
 
 
-def perf_window(pid):
-    return subprocess.Popen(
-        ["perf", "record", "-q", "-g", "-F", "100", "-p", str(pid), "-o", "/dev/null",
-         "--", "sleep", str(WINDOW_S)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).wait
-
-
-def measure(pid, window, load):
-    """Requests a second, and for each CPU second of the server, while a window is open."""
-    end = window(pid)
-    time.sleep(0.1)
-    before = cpu_s(pid)
-    count, took = load()
-    used = cpu_s(pid) - before
-    end()
-    return count / took, count / used
-
-
-def beside_bare(start, variants, instances, turns):
-    """variants: name -> (environment or None for bare, window). start(environment) is a context
-    with (pid, load) of a server that has just been started. Each measurement of a variant stands
-    between two of bare; and since no two processes lie in memory alike, which alone may make one
-    some per cent faster, servers are started afresh. Name -> two lists of per cents of bare's."""
-    ratios = {name: ([], []) for name in variants}
-    environments = {env and tuple(sorted(env.items())): env for env, _ in variants.values()}
-    environments[None] = None
-    for instance in range(instances):
-        with contextlib.ExitStack() as stack:
-            hosts = {key: stack.enter_context(start(env)) for key, env in environments.items()}
-            for pid, load in hosts.values():
-                load()
-            bare_pid, bare_load = hosts[None]
-            before = measure(bare_pid, nothing, bare_load)
-            for turn in range(turns * len(variants)):
-                name = turned(variants, instance + turn)[0]
-                env, window = variants[name]
-                pid, load = hosts[env and tuple(sorted(env.items()))]
-                ours = measure(pid, window, load)
-                after = measure(bare_pid, nothing, bare_load)
-                for values, o, b, a in zip(ratios[name], ours, before, after):
-                    values.append(o / (b + a) * 200)
-                before = after
-    return ratios
-
-
-def told(ratios, name):
-    rates, costs = (middle(values, " %", 1) for values in ratios[name])
-    return f"{rates} of bare's throughput, {costs} of its requests a CPU s"
+def usual():
+    ours = preloaded()
+    return {"profile": (ours, profep_window), "heap": (ours, nothing), PERF: (None, perf_window)}
 
 
 @contextlib.contextmanager
@@ -90,29 +37,23 @@ def redis_server(env):
     sock = os.path.join(directory, "sock")
 
     def load():
-        begun = time.perf_counter()
-        subprocess.run(["redis-benchmark", "-s", sock, "-q", "-n", "30000", "-c", "20", "-P", "2",
-                        "-r", "100000", "-t", "set,get"], check=True, stdout=subprocess.DEVNULL)
-        return 60000, time.perf_counter() - begun
-    argv = ["redis-server", "--port", "0", "--unixsocket", sock, "--save", "", "--appendonly",
-            "no", "--dir", directory]
+        subprocess.run([*CLIENT, "redis-benchmark", "-s", sock, "-q", "-n", "40000", "-c", "20",
+                        "-P", "2", "-r", "100000", "-t", "set,get"],
+                       check=True, stdout=subprocess.DEVNULL)
+        return 80000
+    argv = [*ON_ITS_OWN, "redis-server", "--port", "0", "--unixsocket", sock, "--save", "",
+            "--appendonly", "no", "--dir", directory]
     with running(argv, env=env) as process:
         while not os.path.exists(sock):
             time.sleep(0.05)
-        yield process.pid, load
+        yield [process.pid], load
 
 
 @row
 def redis():
     """redis SET and GET: a 100 Hz CPU profile on; heap and locks alone; nothing but being there."""
-    ours = preloaded()
-    ratios = beside_bare(redis_server, {
-        "profile": (ours, profep_window), "heap": (ours, nothing),
-        "off": (preloaded(PROFEP_HEAP="off"), nothing), PERF: (None, perf_window)}, rounds(6), 3)
-    tell("redis SET and GET, 100 Hz profile on", ">= 99 % of bare", told(ratios, "profile"),
-         f"{PERF} {told(ratios, PERF)}")
-    tell("redis SET and GET, heap on", ">= 99 % of bare", told(ratios, "heap"),
-         f"with PROFEP_HEAP=off {told(ratios, 'off')}")
+    variants = dict(usual(), off=(preloaded(PROFEP_HEAP="off"), nothing))
+    tell_both("redis SET and GET", beside_bare(redis_server, variants, rounds(16), 3))
 
 
 def nginx_conf(path, port):
@@ -124,7 +65,7 @@ def nginx_conf(path, port):
                 "events { worker_connections 256; } http { access_log off;" + temps +
                 f"server {{ listen 127.0.0.1:{port};"
                 'location / { return 200 "served\\n"; } } }')
-    return ["nginx", "-c", path + "/conf", "-p", path]
+    return [*ON_ITS_OWN, "nginx", "-c", path + "/conf", "-p", path]
 
 
 def free_port():
@@ -133,13 +74,17 @@ def free_port():
         return s.getsockname()[1]
 
 
+def children_of(pid):
+    with open(f"/proc/{pid}/task/{pid}/children") as f:
+        return [int(child) for child in f.read().split()]
+
+
 def only_child(pid):
     end = time.monotonic() + 10
     while time.monotonic() < end:
-        with open(f"/proc/{pid}/task/{pid}/children") as f:
-            children = f.read().split()
+        children = children_of(pid)
         if children:
-            return int(children[0])
+            return children[0]
         time.sleep(0.05)
     raise SystemExit("bench: nginx started no worker")
 
@@ -149,15 +94,15 @@ def nginx_server(env):
     path, port = tempfile.mkdtemp(dir=WORK), free_port()
 
     def load():
-        out = subprocess.run(["wrk", "-t1", "-c20", "-d1", f"http://127.0.0.1:{port}/"],
+        out = subprocess.run([*CLIENT, "wrk", "-t1", "-c20", "-d1",
+                              f"http://127.0.0.1:{port}/"],
                              check=True, capture_output=True, text=True).stdout
-        found = re.search(r"(\d+) requests in ([0-9.]+)s", out)
-        return int(found.group(1)), float(found.group(2))
+        return int(re.search(r"(\d+) requests in", out).group(1))
     with running(nginx_conf(path, port), env=env) as process:
         try:
             worker = only_child(process.pid)
             time.sleep(1.5)  # a worker is a descendant: it listens when it is a second old
-            yield worker, load
+            yield [worker], load
         finally:
             process.terminate()  # ends its worker too
             process.wait()
@@ -165,8 +110,87 @@ def nginx_server(env):
 
 @row
 def nginx():
-    """nginx, one worker, with a 100 Hz CPU profile of the worker on."""
-    ratios = beside_bare(nginx_server, {"profile": (preloaded(), profep_window),
-                                        PERF: (None, perf_window)}, rounds(4), 4)
-    tell("nginx, 100 Hz profile on", ">= 99 % of bare", told(ratios, "profile"),
-         f"{PERF} {told(ratios, PERF)}")
+    """nginx, one worker: a 100 Hz CPU profile of the worker on; heap and locks alone."""
+    tell_both("nginx", beside_bare(nginx_server, usual(), rounds(16), 3))
+
+
+@contextlib.contextmanager
+def memcached_server(env):
+    sock = os.path.join(tempfile.mkdtemp(dir=WORK), "sock")
+    text = b"".join(b"set key%d 0 0 64\r\n%s\r\nget key%d\r\n" % (i, b"v" * 64, i)
+                    for i in range(500))
+    answer = len(b"".join(b"STORED\r\nVALUE key%d 0 64\r\n%s\r\nEND\r\n" % (i, b"v" * 64)
+                          for i in range(500)))
+
+    def load():
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(sock)
+            for _ in range(300):
+                client.sendall(text)
+                left = answer
+                while left > 0:
+                    left -= len(client.recv(left))
+        return 300000
+    user = ["-u", "root"] if os.getuid() == 0 else []
+    with running([*ON_ITS_OWN, "memcached", "-s", sock, "-t", "2", *user], env=env) as process:
+        while not os.path.exists(sock):
+            time.sleep(0.05)
+        yield [process.pid], load
+
+
+@row
+def memcached():
+    """memcached, set and get of 64 bytes, 1,000 at once: a 100 Hz CPU profile on; without."""
+    tell_both("memcached", beside_bare(memcached_server, usual(), rounds(16), 3))
+
+
+def postgres_bin():
+    """Its tools lie outside PATH in Debian."""
+    for version in sorted(os.listdir("/usr/lib/postgresql"), reverse=True):
+        return f"/usr/lib/postgresql/{version}/bin/"
+    return ""
+
+
+@contextlib.contextmanager
+def postgres_server(env):
+    """It refuses to be root. Its backends are children of its first process, one a client."""
+    path, user = tempfile.mkdtemp(dir="/tmp", prefix="profep-bench-pg-"), []
+    if os.getuid() == 0:
+        nobody = pwd.getpwnam("nobody")
+        user = ["setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups"]
+        os.chown(path, nobody.pw_uid, nobody.pw_gid)
+    quiet = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    where = ["-h", path, "-U", "bench"]
+    subprocess.run([*user, postgres_bin() + "initdb", "-D", path + "/data", "-U", "bench",
+                    "-A", "trust", "--no-sync"], cwd=path, **quiet)
+    argv = [*ON_ITS_OWN, *user, postgres_bin() + "postgres", "-D", path + "/data", "-k", path,
+            "-c", "listen_addresses=", "-c", "fsync=off"]
+    if env and user:
+        os.makedirs(path + "/run", mode=0o700, exist_ok=True)
+        os.chown(path + "/run", nobody.pw_uid, nobody.pw_gid)
+        env = dict(env, PROFEP_RUNDIR=path + "/run")
+    with running(argv, env=env, cwd=path) as process:
+        try:
+            while subprocess.run([postgres_bin() + "pg_isready", *where, "-d", "postgres"],
+                                 stdout=subprocess.DEVNULL).returncode != 0:
+                time.sleep(0.1)
+            subprocess.run([postgres_bin() + "pgbench", *where, "-i", "-q", "postgres"], **quiet)
+
+            def load():
+                out = subprocess.run(
+                    [*CLIENT, postgres_bin() + "pgbench", *where, "-n", "-S", "-M", "prepared",
+                     "-c", "2", "-t", "4000", "postgres"], check=True, capture_output=True,
+                    text=True).stdout
+                return int(re.search(r"actually processed: (\d+)", out).group(1))
+            yield [], load
+        finally:
+            process.terminate()
+            process.wait()
+            subprocess.run(["rm", "-rf", path], check=True)
+
+
+@row
+def postgres():
+    """postgres, pgbench's SELECT by two clients: heap and locks on in every process."""
+    tell_heap("postgres", beside_bare(postgres_server, {"heap": (preloaded(), nothing)},
+                                      rounds(16), 3))
