@@ -9,23 +9,26 @@
  *          change masks on the way into the kernel. The hooks jump and leave nothing on the stack:
  *          the child of vfork returns first, on its parent's. One that is made by an instruction
  *          of the program's own, or by a function that was looked up in libc alone, is not noted,
- *          and not looked for.
- * Writers: any host thread, also in the host's handlers.  [signal]
+ *          and not looked for. Who was made by clone may have memory of its own, without a handler
+ * of fork to tell: the kernel does. Writers: any host thread, also in the host's handlers. [signal]
  * Readers: the hooks of masks.  [signal]
- * Memory:  static; one thread-local byte.
+ * Memory:  static; one thread-local byte; a page where clone was called.
  * When full: -
  */
 #include <dlfcn.h>
 #include <errno.h>
+#include <sys/mman.h>
 
 #include "preload/init.h"
 #include "preload/real.h"
 #include "sampler/rt/atomics.h"
 #include "sampler/rt/attrs.h"
+#include "sampler/rt/os.h"
 
 /* Hidden, not static: what is used in assembler alone would be left out. The first is how often
  * the parent will ask before it forgets: 8 in the hook, too. */
 #define PARENT_ASKS 8
+#define STAMP_BYTES 4096
 PEP_HIDDEN PEP_TLS unsigned char pep_hook_vfork_called;
 PEP_HIDDEN unsigned char pep_hook_vfork_is_cloned;
 
@@ -38,11 +41,41 @@ PEP_SIGNAL_SAFE void pep_hook_vfork_is_parent(void) {
         pep_hook_vfork_called--;
 }
 
+/* In a page that the kernel wipes in a child with memory of its own: madvise(2), MADV_WIPEONFORK.
+ * Without it (Linux before 4.14) no child is known to be one. */
+static unsigned char *has_parents_memory;
+
+PEP_SIGNAL_SAFE static void put_stamp(void) {
+    unsigned char *page = pep_load_acquire(&has_parents_memory), *none = NULL;
+    if (page == NULL) {
+        page = pep_os_map(STAMP_BYTES);
+        if (page == NULL || pep_os_madvise(page, STAMP_BYTES, MADV_WIPEONFORK) != 0 ||
+            !pep_cas_acq_rel(&has_parents_memory, &none, page)) {
+            if (page != NULL)
+                (void)pep_os_unmap(page, STAMP_BYTES);
+            page = none;
+        }
+    }
+    if (page != NULL)
+        pep_store_release(page, 1);
+}
+
+PEP_SIGNAL_SAFE bool pep_hook_vfork_has_own_memory(void) {
+    const unsigned char *page = pep_load_acquire(&has_parents_memory);
+    return page != NULL && pep_load_acquire(page) == 0;
+}
+
+PEP_HIDDEN PEP_SIGNAL_SAFE void pep_hook_vfork_cloning(void);
+PEP_HIDDEN PEP_SIGNAL_SAFE void pep_hook_vfork_cloning(void) {
+    put_stamp();
+    pep_store_relaxed(&pep_hook_vfork_is_cloned, 1);
+}
+
 PEP_SIGNAL_SAFE void pep_hook_vfork_note(bool is_vfork) {
     if (is_vfork)
         pep_hook_vfork_called = PARENT_ASKS;
     else
-        pep_store_relaxed(&pep_hook_vfork_is_cloned, 1);
+        pep_hook_vfork_cloning();
 }
 
 /* The functions behind the hooks; until they are looked up, the two ways to do so. */
@@ -72,17 +105,18 @@ PEP_HIDDEN void pep_hook_vfork_resolve(void) {
  * can be walked at every instruction. */
 #define PUSH(name) "push %" name "\n\t.cfi_adjust_cfa_offset 8\n\t"
 #define POP(name) "pop %" name "\n\t.cfi_adjust_cfa_offset -8\n\t"
-#define RESOLVE_AND_GO_ON(next) \
-    __asm__(PUSH("rdi") PUSH("rsi") PUSH("rdx") PUSH("rcx") PUSH("r8") PUSH("r9") \
-                PUSH("rax") "call pep_hook_vfork_resolve\n\t" POP("rax") POP("r9") POP("r8") \
-                    POP("rcx") POP("rdx") POP("rsi") POP("rdi") "jmp *" #next "(%rip)")
+#define CALL(function) \
+    PUSH("rdi") \
+    PUSH("rsi") \
+    PUSH("rdx") PUSH("rcx") PUSH("r8") PUSH("r9") PUSH("rax") "call " #function "\n\t" POP("rax") \
+        POP("r9") POP("r8") POP("rcx") POP("rdx") POP("rsi") POP("rdi")
 
 __attribute__((naked)) PEP_HIDDEN void pep_hook_vfork_first(void) {
-    RESOLVE_AND_GO_ON(pep_hook_vfork_next);
+    __asm__(CALL(pep_hook_vfork_resolve) "jmp *pep_hook_vfork_next(%rip)");
 }
 
 __attribute__((naked)) PEP_HIDDEN void pep_hook_vfork_first_clone(void) {
-    RESOLVE_AND_GO_ON(pep_hook_vfork_next_clone);
+    __asm__(CALL(pep_hook_vfork_resolve) "jmp *pep_hook_vfork_next_clone(%rip)");
 }
 
 /* Their names in C are their own, for the headers know what they return. */
@@ -98,10 +132,8 @@ PEP_EXPORT __attribute__((naked)) void pep_hook_vfork(void) {
 /* clone(2)'s flags are the third argument; 0x10000 is CLONE_THREAD. */
 PEP_EXPORT __attribute__((naked)) void pep_hook_clone(void) {
     __asm__("test $0x10000, %edx\n\t"
-            "jnz 1f\n\t"
-            "movb $1, pep_hook_vfork_is_cloned(%rip)\n"
-            "1:\n\t"
-            "jmp *pep_hook_vfork_next_clone(%rip)");
+            "jnz 1f\n\t" CALL(pep_hook_vfork_cloning) "1:\n\t"
+                                                      "jmp *pep_hook_vfork_next_clone(%rip)");
 }
 
 /* libc shows both by these names too. */

@@ -51,7 +51,7 @@ static int process_pid;    /* whose state this is; a child of vfork has another 
 static bool is_descendant; /* started below a preloaded process, or forked from one */
 static bool is_agent_running;
 static bool is_recorded; /* a recording was begun in this process, and may have ended */
-static bool is_finished; /* the destructor has run: what is stopped now stays so */
+static bool is_finished; /* what is stopped now stays so: the destructor has run, or see leaves */
 static bool is_heir;     /* what is forked next takes the program over: daemon(3) */
 
 static PEP_TLS bool is_starting_own;
@@ -200,6 +200,18 @@ bool pep_init_agent_steps_out(void) {
     return true;
 }
 
+void pep_init_agent_leaves(void) {
+    if (!pep_init_is_awake() || !pep_init_is_this_process() || pep_thread_is_own() ||
+        host_threads() > 1 || is_finished || !is_agent_running)
+        return;
+    int saved_errno = errno;
+    pep_log("the program counts its threads and has one: from here on ours is not there");
+    pep_record_finish();
+    is_finished = true;
+    stop_and_wait();
+    errno = saved_errno;
+}
+
 void pep_init_agent_steps_in(void) {
     int saved_errno = errno;
     is_starting_own = true;
@@ -211,8 +223,15 @@ void pep_init_agent_steps_in(void) {
 
 /* Hooks that are asleep make no call of their own, and a thread that is disarmed gets no signal. */
 bool pep_init_retire(void) {
-    if (!pep_init_is_awake() || !pep_init_is_this_process())
+    if (!pep_init_is_awake())
         return false;
+    if (!pep_init_is_this_process()) {
+        if (pep_hook_vfork_has_own_memory()) {
+            pep_heap_retire();
+            pep_store_release(&is_awake, 0);
+        }
+        return false;
+    }
     int saved_errno = errno;
     pep_log("the program filters its system calls: it is left alone from here on");
     pep_record_finish();

@@ -31,9 +31,11 @@ PEP_SIGNAL_SAFE bool pep_init_is_descendant(void);
  * other thread it is. in starts it again, with the caller's rights. Both keep errno. */
 bool pep_init_agent_steps_out(void);
 void pep_init_agent_steps_in(void);
+/* The only thread of the program wants to know whether it is alone: then it is, and stays so. */
+void pep_init_agent_leaves(void);
 /* The process is about to be killed for calls like ours: what was recorded is written, no thread of
  * ours is left. True when there was something to leave, and unretire may follow if no filter came.
- */
+ * A copy that clone made falls asleep for good: its allocations were still looked at. */
 bool pep_init_retire(void);
 void pep_init_unretire(void);
 /* In the child, after all handlers of fork ran. */
@@ -105,6 +107,8 @@ PEP_SIGNAL_SAFE void pep_hook_signal_unmask(bool was_unmasked);
  * for certain; true: ask pep_init_is_this_process, and say so when it is the parent. */
 PEP_SIGNAL_SAFE bool pep_hook_vfork_may_be_child(void);
 PEP_SIGNAL_SAFE void pep_hook_vfork_is_parent(void);
+/* False where it cannot be told. True in a process that clone(2) made with a copy of our memory. */
+PEP_SIGNAL_SAFE bool pep_hook_vfork_has_own_memory(void);
 /* syscall(2) was called to make one: vfork, or another process. */
 PEP_SIGNAL_SAFE void pep_hook_vfork_note(bool is_vfork);
 void pep_hook_vfork_resolve(void);

@@ -18,6 +18,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 #include <threads.h>
 #include <time.h>
@@ -51,6 +52,11 @@
     X(int, daemon, (int no_chdir, int no_close), (no_chdir, no_close)) \
     X(int, forkpty, (int *fd, char *name, const struct termios *t, const struct winsize *w), \
       (fd, name, t, w)) \
+    X(int, stat, (const char *path, struct stat *to), (path, to)) \
+    X(int, stat64, (const char *path, struct stat64 *to), (path, to)) \
+    X(int, fstatat, (int fd, const char *path, struct stat *to, int flags), (fd, path, to, flags)) \
+    X(int, fstatat64, (int fd, const char *path, struct stat64 *to, int flags), \
+      (fd, path, to, flags)) \
     X(int, unshare, (int flags), (flags)) \
     X(int, setns, (int fd, int type), (fd, type)) \
     X(int, capset, (void *header, const void *data), (header, data)) \

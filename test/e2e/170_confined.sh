@@ -125,6 +125,38 @@ if unshare -m true 2>/dev/null && [ ! -e /etc/ld.so.preload ]; then
         grep -v 'listening')" "uid 65534, 1 threads"
 fi
 
+# -- a program that is alone, or ends; and its children, which forbid themselves what they can
+
+for setting in A=b PROFEP_HEAP_RATE=1 PROFEP_HEAP=off "PROFEP_OUTPUT=$TMP/zygote.pb.gz"; do
+    is "the only thread, ${setting%%=*}" "$(preloaded "$setting" "$PROGS/zygote" 2>&1)" \
+        "$("$PROGS/zygote" 2>&1)"
+done
+check "what was recorded until then is written" test -s "$TMP/zygote.pb.gz"
+is "the only thread of one that listens" "$(preloaded PROFEP_HEAP_RATE=1 "$PROGS/zygote" 1 2>&1)" \
+    "$("$PROGS/zygote" 2>&1)"
+matches "the log tells" "$(preloaded PROFEP_LOG=stderr "$PROGS/zygote" 2>&1)" 'counts its threads'
+
+# Chromium in its sandbox, which wants a user without rights.
+open=$(mktemp -d /tmp/profep_chromium.XXXXXX)
+in_sandbox() {
+    setpriv --reuid=65534 --regid=65534 --clear-groups env HOME="$open/home" "$@" \
+        timeout 60 chromium --headless --disable-gpu --no-first-run \
+        --user-data-dir="$open/home/data" --dump-dom \
+        'data:text/html,<p id=a></p><script>document.getElementById("a").textContent=6*7</script>' \
+        2>"$TMP/chromium.txt" | sed -n 's/.*<p id="a">\([0-9]*\)<.*/\1/p'
+}
+mkdir "$open/home"
+cp "$SO" "$open/libprofep.so"
+chmod 755 "$open" "$open/libprofep.so"
+if [ "$(id -u)" = 0 ] && command -v chromium >/dev/null && chown 65534 "$open/home" &&
+    [ "$(in_sandbox A=b)" = 42 ]; then
+    is "chromium in its sandbox" "$(in_sandbox LD_PRELOAD="$open/libprofep.so" \
+        PROFEP_LISTEN=127.0.0.1:0 PROFEP_RUNDIR="$open/home")" 42
+else
+    skip "chromium in its sandbox" "needs root, chromium, and user namespaces"
+fi
+rm -rf "$open"
+
 # -- an empty root without /proc
 
 mkdir -p "$TMP/root/lib/x86_64-linux-gnu" "$TMP/root/lib64"
