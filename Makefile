@@ -76,7 +76,6 @@ PATCHES    := $(wildcard sampler/unwind-patches/*.patch http/civetweb-patches/*.
         fuzz clean distclean help progs deps
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.SECONDARY:
 
 all: $(SO) ## build/libprofep.so, the one file to copy (default)
 
@@ -119,6 +118,9 @@ $(O)/gen/assets.h: $(ASSETS) Makefile
 	    name=pep_asset_$$(basename $$file | tr -c 'A-Za-z0-9\n' _); \
 	    printf 'extern const char %s[];\nextern const size_t %s_size;\n' $$name $$name; done; \
 	    printf '#endif\n'; } >$@
+
+# Named outside of patterns these are no intermediate files: kept, and made again when missing.
+$(GEN_PB:.c=.o): $(GEN_PB) $(GEN_H)
 
 $(O)/gen/assets.o: $(O)/gen/assets.S $(ASSETS)
 	$(call say,AS,$@)
@@ -165,7 +167,9 @@ $(CORE_A): $(CORE_OBJ) $(GEN_OBJ)
 	@rm -f $@
 	$(Q)$(AR) rcs $@ $^
 
-$(O)/test/unit/%: test/unit/%.c $(call obj,$(UNIT_HELPER)) $(CORE_A) $(DEPS_STAMP)
+$(UNITS): $(call obj,$(UNIT_HELPER))
+
+$(O)/test/unit/%: test/unit/%.c $(CORE_A) $(DEPS_STAMP)
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -MT $@ -MF $@.d -o $@ $< $(filter %.o,$^) \
