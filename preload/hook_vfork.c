@@ -108,8 +108,9 @@ PEP_HIDDEN void pep_hook_vfork_resolve(void) {
 #define CALL(function) \
     PUSH("rdi") \
     PUSH("rsi") \
-    PUSH("rdx") PUSH("rcx") PUSH("r8") PUSH("r9") PUSH("rax") "call " #function "\n\t" POP("rax") \
-        POP("r9") POP("r8") POP("rcx") POP("rdx") POP("rsi") POP("rdi")
+    PUSH("rdx") \
+    PUSH("rcx") PUSH("r8") PUSH("r9") PUSH("rax") "call " #function "\n\t" POP("rax") POP("r9") \
+        POP("r8") POP("rcx") POP("rdx") POP("rsi") POP("rdi")
 
 __attribute__((naked)) PEP_HIDDEN void pep_hook_vfork_first(void) {
     __asm__(CALL(pep_hook_vfork_resolve) "jmp *pep_hook_vfork_next(%rip)");
