@@ -105,12 +105,11 @@ PEP_HIDDEN void pep_hook_vfork_resolve(void) {
  * can be walked at every instruction. */
 #define PUSH(name) "push %" name "\n\t.cfi_adjust_cfa_offset 8\n\t"
 #define POP(name) "pop %" name "\n\t.cfi_adjust_cfa_offset -8\n\t"
-#define CALL(function) \
-    PUSH("rdi") \
-    PUSH("rsi") \
-    PUSH("rdx") \
-    PUSH("rcx") PUSH("r8") PUSH("r9") PUSH("rax") "call " #function "\n\t" POP("rax") POP("r9") \
-        POP("r8") POP("rcx") POP("rdx") POP("rsi") POP("rdi")
+#define SAVE_1 PUSH("rdi") PUSH("rsi") PUSH("rdx")
+#define SAVE_2 PUSH("rcx") PUSH("r8") PUSH("r9") PUSH("rax")
+#define RESTORE_2 POP("rax") POP("r9") POP("r8") POP("rcx")
+#define RESTORE_1 POP("rdx") POP("rsi") POP("rdi")
+#define CALL(function) SAVE_1 SAVE_2 "call " #function "\n\t" RESTORE_2 RESTORE_1
 
 __attribute__((naked)) PEP_HIDDEN void pep_hook_vfork_first(void) {
     __asm__(CALL(pep_hook_vfork_resolve) "jmp *pep_hook_vfork_next(%rip)");
