@@ -9,13 +9,13 @@
  *          change masks on the way into the kernel. The hooks jump and leave nothing on the stack:
  *          the child of vfork returns first, on its parent's. One that is made by an instruction
  *          of the program's own, or by a function that was looked up in libc alone, is not noted,
- *          and not looked for. Who was made by clone may have memory of its own, without a handler
- * of fork to tell: the kernel does. Writers: any host thread, also in the host's handlers. [signal]
- * Readers: the hooks of masks.  [signal]
+ *          and not looked for. Who was made by clone may have memory of its own, with no handler of
+ *          fork to tell: the kernel does.
+ * Writers: any host thread, also in the host's handlers.  [signal]
+ * Readers: the hooks of masks and of filters.  [signal]
  * Memory:  static; one thread-local byte; a page where clone was called.
  * When full: -
  */
-#include <dlfcn.h>
 #include <errno.h>
 #include <sys/mman.h>
 
@@ -84,20 +84,10 @@ void pep_hook_vfork_first_clone(void);
 PEP_HIDDEN void (*pep_hook_vfork_next)(void) = pep_hook_vfork_first;
 PEP_HIDDEN void (*pep_hook_vfork_next_clone)(void) = pep_hook_vfork_first_clone;
 
-static long is_missing(void) {
-    errno = ENOSYS;
-    return -1;
-}
-
-static void look_up(void (**to)(void), const char *name) {
-    void *found = dlsym(RTLD_NEXT, name);
-    pep_store_release((void **)(void *)to, found ? found : (void *)is_missing);
-}
-
 PEP_HIDDEN void pep_hook_vfork_resolve(void) {
     int saved_errno = errno;
-    look_up(&pep_hook_vfork_next, "vfork");
-    look_up(&pep_hook_vfork_next_clone, "clone");
+    pep_store_release((void **)(void *)&pep_hook_vfork_next, pep_real_look_up("vfork"));
+    pep_store_release((void **)(void *)&pep_hook_vfork_next_clone, pep_real_look_up("clone"));
     errno = saved_errno;
 }
 

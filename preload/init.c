@@ -207,6 +207,8 @@ void pep_init_agent_leaves(void) {
     int saved_errno = errno;
     pep_log("the program counts its threads and has one: from here on ours is not there");
     pep_record_finish();
+    pep_hook_signal_unguard();
+    pep_hook_signal_unpeek();
     is_finished = true;
     stop_and_wait();
     errno = saved_errno;

@@ -38,7 +38,7 @@ static long is_missing(void) {
     return -1;
 }
 
-static void *look_up(const char *name) {
+void *pep_real_look_up(const char *name) {
     void *found = dlsym(RTLD_NEXT, name);
     return found ? found : (void *)is_missing;
 }
@@ -51,11 +51,11 @@ void pep_real_resolve(void) {
     /* release: a hook on another thread may read one pointer while we write the next; each is
      * good by itself. */
 #define RESOLVE(result, name, parameters, arguments) \
-    pep_store_release((void **)(void *)&pep_real.name, look_up(#name));
+    pep_store_release((void **)(void *)&pep_real.name, pep_real_look_up(#name));
     PEP_REALS(RESOLVE)
 #undef RESOLVE
 #define RESOLVE(name, parameters, arguments) \
-    pep_store_release((void **)(void *)&pep_real.name, look_up(#name));
+    pep_store_release((void **)(void *)&pep_real.name, pep_real_look_up(#name));
     PEP_REALS_NORETURN(RESOLVE)
 #undef RESOLVE
     errno = saved_errno;

@@ -134,6 +134,9 @@ struct pep_real {
 
 extern struct pep_real pep_real;
 
+/* The function of that name behind our hooks; one that answers -1 with ENOSYS where libc has none.
+ */
+void *pep_real_look_up(const char *name);
 /* Looks all of them up. Idempotent; the constructor's first act. */
 void pep_real_resolve(void);
 

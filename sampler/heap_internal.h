@@ -7,7 +7,7 @@
  *          block until before the real free, so nobody else asks for that address meanwhile.
  * Writers: hooks, any thread, concurrently; lock-free.  [hook]
  * Readers: profile_heap.c.  [normal]
- * Memory:  two mappings made by pep_heap_tables_init, touched as they fill.
+ * Memory:  one reservation made by pep_heap_tables_init, touched as it fills.
  * When full: cells: the cell of [profep: table full], counted heap_cells_full; live samples: not
  *          followed, counted heap_live_full.
  */

@@ -128,12 +128,12 @@ fi
 # -- a program that is alone, or ends; and its children, which forbid themselves what they can
 
 for setting in A=b PROFEP_HEAP_RATE=1 PROFEP_HEAP=off "PROFEP_OUTPUT=$TMP/zygote.pb.gz"; do
-    is "the only thread, ${setting%%=*}" "$(preloaded "$setting" "$PROGS/zygote" 2>&1)" \
-        "$("$PROGS/zygote" 2>&1)"
+    is "the only thread, ${setting%%=*}" "$(preloaded "$setting" "$PROGS/zygote" 2>&1; echo $?)" \
+        "$("$PROGS/zygote" 2>&1; echo $?)"
 done
 check "what was recorded until then is written" test -s "$TMP/zygote.pb.gz"
-is "the only thread of one that listens" "$(preloaded PROFEP_HEAP_RATE=1 "$PROGS/zygote" 1 2>&1)" \
-    "$("$PROGS/zygote" 2>&1)"
+is "the only thread of one that listens" "$(preloaded PROFEP_HEAP_RATE=1 "$PROGS/zygote" 1 2>&1; echo $?)" \
+    "$("$PROGS/zygote" 2>&1; echo $?)"
 matches "the log tells" "$(preloaded PROFEP_LOG=stderr "$PROGS/zygote" 2>&1)" 'counts its threads'
 
 # Chromium in its sandbox, which wants a user without rights.
